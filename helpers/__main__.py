@@ -1,0 +1,101 @@
+"""The commands: `python -m helpers --help`. Imports wait until a command needs them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from helpers import StudyError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, or 2 after one line on stderr for each thing that could not be done."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+
+
+def report(options: argparse.Namespace) -> int:
+    """Executes the notebooks and renders the report."""
+    from helpers.report import build
+
+    index = build(options.mode, options.only)
+    print(f"open {index}")
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """Brings LIVE1 into data/live1."""
+    from helpers.data.live1 import fetch_live1, notice
+
+    print(notice())
+    count = fetch_live1(options.source)
+    print(f"{count} pictures in data/live1, every SHA-256 right")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measures a task on an image set; a bad picture is reported, the rest is done, status 2."""
+    from tqdm import tqdm
+
+    from helpers.data import open_set
+    from helpers.evaluation import evaluate_jpeg, mean_table, write_record
+
+    images = open_set(options.images)
+    errors: list[str] = []
+    with tqdm(total=len(images), unit="image", disable=None) as bar:
+
+        def on_error(line: str) -> None:
+            errors.append(line)
+            bar.write(line, file=sys.stderr)
+
+        record = evaluate_jpeg(
+            images, options.quality, options.space, on_error, lambda name: bar.update()
+        )
+    count = len(record["rows"][0]["images"])
+    print(f"{record['task']} on {record['set']}, {count} images, {record['space_means']}")
+    print(mean_table(record).to_string(index=False, float_format="{:.4f}".format))
+    if options.json:
+        write_record(record, options.json)
+    return 2 if errors else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("report", help="execute the notebooks, render figures/report/")
+    command.add_argument("--mode", choices=["quick", "full"], default="quick")
+    command.add_argument("--only", nargs="+", metavar="NN", help="notebook numbers, e.g. 01 04")
+    command.set_defaults(run=report)
+
+    command = commands.add_parser("data", help="bring LIVE1 into data/live1")
+    command.add_argument("name", choices=["live1"])
+    command.add_argument("--from", dest="source", metavar="DIR_OR_URL", help="instead of the web")
+    command.set_defaults(run=data)
+
+    command = commands.add_parser("evaluate", help="PSNR, SSIM, PSNR-B and rate, image by image")
+    command.add_argument("task", choices=["jpeg"])
+    command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
+    command.add_argument(
+        "--quality", nargs="+", type=_quality, default=[10, 20, 30, 40], metavar="Q"
+    )
+    command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
+    command.set_defaults(run=evaluate)
+    return parser
+
+
+def _quality(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 95:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JPEG quality from 1 to 95")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Any picture file to one array, by its content and by stated rules."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from helpers import StudyError
+
+
+class ImageError(StudyError):
+    """A picture that can't be read; the text names the file and the reason."""
+
+
+def load_image(path: str | Path) -> np.ndarray:
+    """Picture as uint8 array, (H, W) if grey or (H, W, 3) if colour (RGB), values 0..255.
+
+    The file is opened by content, whatever its extension says. The rules:
+
+    - the rotation an EXIF tag asks for is applied;
+    - 1-bit and 8-bit grey stay grey; 16-bit grey is scaled by 255/65535 and rounded;
+    - palette, CMYK, YCbCr, LAB and 16-bit colour become 8-bit RGB as Pillow converts them
+      (embedded colour profiles are not applied);
+    - transparency is laid over white;
+    - of an animation the first frame counts.
+
+    Raises ImageError where the file is missing, empty, truncated, no picture, of floating-point
+    pixels, or larger than Pillow's limit against decompression bombs.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError(f"{path}: does not exist")
+    if path.is_dir():
+        raise ImageError(f"{path}: is a folder, not a picture")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.load()
+                return to_array(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = Image.MAX_IMAGE_PIXELS
+        raise ImageError(f"{path}: has more than {limit:,} pixels, Pillow's limit") from None
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"{path}: is not a picture that Pillow can read") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path}: can't be read ({reason})") from None
+
+
+def to_array(picture: Image.Image) -> np.ndarray:
+    """uint8 array, (H, W) or (H, W, 3), of a Pillow picture, by the rules of `load_image`.
+
+    Raises ValueError for floating-point pixels and for integers outside 0..65535.
+    """
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow keeps in "I;16" or in 32-bit "I"
+        grey = np.asarray(picture).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("integer pixels outside 0..65535")
+        return np.rint(grey * (255 / 65535)).astype(np.uint8)
+    if picture.has_transparency_data:
+        grey = picture.mode in ("1", "L", "LA", "La")
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture).convert("L" if grey else "RGB")
+    elif picture.mode in ("1", "L"):
+        picture = picture.convert("L")
+    else:
+        picture = picture.convert("RGB")
+    return np.array(picture)
