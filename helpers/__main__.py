@@ -54,9 +54,7 @@ def evaluate(options: argparse.Namespace) -> int:
             errors.append(line)
             bar.write(line, file=sys.stderr)
 
-        record = evaluate_jpeg(
-            images, options.quality, options.space, on_error, lambda name: bar.update()
-        )
+        record = evaluate_jpeg(images, options.quality, options.space, on_error, lambda name: bar.update())
     count = len(record["rows"][0]["images"])
     print(f"{record['task']} on {record['set']}, {count} images, {record['space_means']}")
     print(mean_table(record).to_string(index=False, float_format="{:.4f}".format))
@@ -82,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="PSNR, SSIM, PSNR-B and rate, image by image")
     command.add_argument("task", choices=["jpeg"])
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
-    command.add_argument(
-        "--quality", nargs="+", type=_quality, default=[10, 20, 30, 40], metavar="Q"
-    )
+    command.add_argument("--quality", nargs="+", type=_quality, default=[10, 20, 30, 40], metavar="Q")
     command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
     command.set_defaults(run=evaluate)

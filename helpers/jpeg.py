@@ -8,9 +8,7 @@ from PIL import Image
 SUBSAMPLING = {"4:4:4": 0, "4:2:0": 2}
 
 
-def encode(
-    image: np.ndarray, quality: int, *, subsampling: str = "4:2:0", optimize: bool = False
-) -> bytes:
+def encode(image: np.ndarray, quality: int, *, subsampling: str = "4:2:0", optimize: bool = False) -> bytes:
     """JPEG file of a uint8 image (H, W) or (H, W, 3), written by Pillow's libjpeg-turbo.
 
     quality 1..95; chroma subsampling "4:2:0" (Pillow's default) or "4:4:4", without meaning for grey;

@@ -105,9 +105,7 @@ def bd_rate(
         # Cut to the window; 1,000 points, so that the package's own pchip follows this one.
         grid = np.linspace(*window, 1000)
         curves += [np.exp(PchipInterpolator(decibels, np.log(rates))(grid)), grid]
-    return float(
-        bjontegaard.bd_rate(*curves, method="pchip", require_matching_points=False, min_overlap=0)
-    )
+    return float(bjontegaard.bd_rate(*curves, method="pchip", require_matching_points=False, min_overlap=0))
 
 
 def _mse(reference: np.ndarray, image: np.ndarray) -> float:

@@ -43,9 +43,10 @@ class ConvolutionalNetwork(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        blocks = nn.functional.pixel_unshuffle(image, self.config.unshuffle)
+        # centred, because a common brightness in every input makes the layers ill-conditioned
+        blocks = nn.functional.pixel_unshuffle(image - 0.5, self.config.unshuffle)
         change = nn.functional.pixel_shuffle(self.body(blocks), self.config.unshuffle)
-        return image + change if self.config.residual else change
+        return image + change if self.config.residual else change + 0.5
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -58,9 +58,7 @@ class _Unreachable(StudyError):
     """No source answers at all: the rest need not be tried."""
 
 
-def _fetch_one(
-    name: str, expected: str, fetchers: list[Callable[[str], bytes]], path: Path
-) -> None:
+def _fetch_one(name: str, expected: str, fetchers: list[Callable[[str], bytes]], path: Path) -> None:
     """Writes one file. Raises StudyError with the last source's reason if none has it."""
     errors: list[Exception] = []
     for fetch in fetchers:
@@ -72,9 +70,7 @@ def _fetch_one(
         if _sha256(content) == expected:
             _write(path, content)
             return
-        errors.append(
-            StudyError("SHA-256 differs from data/live1.json: a damaged or other picture")
-        )
+        errors.append(StudyError("SHA-256 differs from data/live1.json: a damaged or other picture"))
     reason = " ".join(str(errors[-1]).split())
     if all(isinstance(e, requests.ConnectionError | requests.Timeout) for e in errors):
         raise _Unreachable(f"{path.name}: no source can be reached ({reason})")

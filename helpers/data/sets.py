@@ -126,9 +126,7 @@ def _read_folder(folder: Path) -> tuple[tuple[Scene, ...], str]:
     if not references.is_dir():
         paths = _pictures(folder)
         stems = [path.stem for path in paths]
-        names = [
-            p.stem if stems.count(p.stem) == 1 else p.name for p in paths
-        ]  # a.png beside a.jpg
+        names = [p.stem if stems.count(p.stem) == 1 else p.name for p in paths]  # a.png beside a.jpg
         return tuple(map(Scene, names, paths)), "flat"
     paths = _pictures(references)
     if (folder / "jpeg" / "info.txt").exists():

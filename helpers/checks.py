@@ -1,0 +1,163 @@
+"""For readers: predictions that are kept, and checks of exercises that name the mistake."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from helpers import DATA, jpeg, metrics
+
+LEDGER = DATA / "predictions.json"
+
+
+def predict(key: str, question: str, low: float | None = None, high: float | None = None) -> None:
+    """Keeps the reader's interval for a number that is measured next; without one, says how to answer.
+
+    Each answer replaces the reader's earlier one under the same key in data/predictions.json, which
+    git ignores. Raises ValueError where only one end is given or they are the wrong way round.
+    """
+    print(question)
+    if low is None and high is None:
+        print(
+            "No prediction yet: put low=... and high=... into the cell, then run it. You can go on without."
+        )
+        return
+    if low is None or high is None or not low <= high:
+        raise ValueError(f"a prediction needs low <= high, not low={low}, high={high}")
+    ledger = _read_ledger()
+    ledger[key] = {"question": question, "low": low, "high": high}
+    _write_ledger(ledger)
+    print(f"Kept: between {low:g} and {high:g}.")
+
+
+def reveal(key: str, measured: float, unit: str) -> None:
+    """Says what was measured and, if there is a prediction, whether it was inside; keeps the result."""
+    print(f"Measured: {measured:.2f} {unit}.")
+    ledger = _read_ledger()
+    if key not in ledger:
+        return
+    low, high = ledger[key]["low"], ledger[key]["high"]
+    ledger[key]["measured"] = float(measured)
+    _write_ledger(ledger)
+    side = "inside" if low <= measured <= high else "below" if measured < low else "above"
+    print(f"Your interval was {low:g} to {high:g}: the measurement lies {side} it.")
+
+
+def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> bool:
+    """Tests a PSNR function of two uint8 images and says which convention is off, if one is."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    noise = rng.integers(-12, 13, first.shape)
+    second = np.clip(first + noise, 0, 255).astype(np.uint8)
+    wrapped = np.mean((first - second).astype(float) ** 2)  # the bug itself: uint8 wraps around
+    squared = np.mean((first.astype(float) - second) ** 2)
+    per_channel = np.mean((first.astype(float) - second) ** 2, axis=(0, 1))
+    mistakes = {
+        "equal if the difference is taken in uint8, where 3 - 5 = 254: convert to float first": _db(wrapped),
+        "the peak is 1 while the pixels run to 255 (48.13 dB too low)": _db(squared, 1.0),
+        "48.13 dB too high: the pixels were divided by 255 and the peak left at 255": _db(squared / 255**2),
+        "equal with the natural logarithm: decibels take log10": 10 * math.log(255**2 / squared),
+        "equal with 20 log10 of a squared ratio: use 10 log10(255^2 / MSE)": 2 * _db(squared),
+        "the sign is turned: the peak belongs above the error": -_db(squared),
+        "equal with the mean absolute error: square the difference": _db(np.abs(noise).mean()),
+        "channels are averaged in decibels: average the squared error first": np.mean(
+            [_db(e) for e in per_channel]
+        ),
+    }
+    return _verdict(answer, (first, second), metrics.psnr(first, second), mistakes, 1e-6)
+
+
+def check_bits_per_pixel(answer: Callable[[bytes, np.ndarray], float]) -> bool:
+    """Tests a rate function of (file bytes, image) and says what is off, if anything is."""
+    image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    data = jpeg.encode(image, 50)
+    right = metrics.bits_per_pixel(data, image)
+    mistakes = {
+        "equal in bytes: a byte has 8 bits": right / 8,
+        "divided by the channels too: a pixel is one place, whatever its channels": right / 3,
+        "that is bits in all: divide by height times width": 8.0 * len(data),
+        "that is the compression ratio: the question is bits per pixel": image.size / len(data),
+    }
+    return _verdict(answer, (data, image), right, mistakes, 1e-9)
+
+
+def check_luma(answer: Callable[[np.ndarray], np.ndarray]) -> bool:
+    """Tests a luma function (uint8 RGB (H, W, 3) to uint8 (H, W)) and names the other convention, if any."""
+    image = np.random.default_rng(2).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    exact = 16 + image @ (np.array([65.481, 128.553, 24.966]) / 255)
+    mistakes = {
+        "equal to full-range grey (Pillow's L): the literature's Y runs from 16 to 235": jpeg.full_range_grey(
+            image
+        ),
+        "channels are swapped: the order is R, G, B": jpeg.luma(image[..., ::-1]),
+        "cut off instead of rounded": exact.astype(np.uint8),
+        "not rounded: Y is a uint8 picture": exact,
+        "the mean of the channels: green weighs most": np.rint(image.mean(axis=2)),
+        "the 16 is missing": jpeg.luma(image).astype(int) - 16,
+    }
+    return _verdict(answer, (image,), jpeg.luma(image), mistakes, 0)
+
+
+def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tuple[int, int]]) -> bool:
+    """Tests a sampler of patch corners (row, column) on the 8x8 grid; says what is off, if anything is."""
+    height, width, size = 72, 136, 64
+    rng = np.random.default_rng(3)
+    if (first := answer(height, width, size, rng)) is None:
+        return _not_attempted()
+    corners = np.array([first] + [answer(height, width, size, rng) for _ in range(400)])
+    problems = {
+        "some corners are not on the grid: make rows and columns multiples of 8": np.any(corners % 8),
+        "some patches leave the picture": np.any(corners < 0) or np.any(corners + size > [height, width]),
+        "the last row or column of the grid is never drawn": np.any(corners.max(0) < [8, 72]),
+        "every corner is the same: draw from the generator": np.all(corners == corners[0]),
+        "rows and columns are swapped": corners[:, 0].max() > 8,
+    }
+    for problem in [text for text, found in reversed(problems.items()) if found]:
+        return _say(False, problem)
+    return _say(True)
+
+
+def check_number(answer: float | None, right: float, mistakes: Mapping[str, float]) -> bool:
+    """Tests a number worked out by hand against the right one and against known slips."""
+    return _verdict(lambda: answer, (), right, mistakes, 1e-9)
+
+
+def _verdict(
+    answer: Callable, arguments: tuple, right: object, mistakes: Mapping[str, object], tolerance: float
+) -> bool:
+    value = answer(*arguments)
+    if value is None:
+        return _not_attempted()
+    if np.shape(value) != np.shape(right):
+        return _say(False, f"shape {np.shape(value)}, expected {np.shape(right)}")
+    if np.allclose(value, right, rtol=tolerance, atol=tolerance):
+        return _say(True)
+    for mistake, wrong in mistakes.items():
+        if np.shape(wrong) == np.shape(value) and np.allclose(value, wrong, rtol=1e-6, atol=1e-6):
+            return _say(False, mistake)
+    return _say(False, "the answer fits none of the usual slips; compare it with the formula term by term")
+
+
+def _not_attempted() -> bool:
+    return _say(False, "the answer is still None; the solution is folded below")
+
+
+def _say(right: bool, reason: str = "") -> bool:
+    print("Right." if right else f"Not yet: {reason}.")
+    return right
+
+
+def _db(squared_error: float, peak: float = 255.0) -> float:
+    return 10 * math.log10(peak**2 / squared_error)
+
+
+def _read_ledger() -> dict:
+    return json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+
+
+def _write_ledger(ledger: dict) -> None:
+    part = LEDGER.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(ledger, indent=1) + "\n")
+    part.replace(LEDGER)

@@ -1,0 +1,144 @@
+"""The comparison slider: original and reconstruction in one frame, live in a notebook, static in a page."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import ipywidgets
+import numpy as np
+from IPython.display import HTML
+from PIL import Image
+
+SCALE = 2  # screen pixels a picture pixel, so that an 8x8 block can be seen
+
+# No script, no ids: every handler stands on its element, so that the figure also works after a
+# notebook is saved and reopened, twice in one page, and in a page opened from a folder.
+STYLE = """<style>
+.study-compare{margin:1em 0;max-width:100%}
+.study-compare .stage{position:relative;--cut:50%;line-height:0;max-width:100%}
+.study-compare .stage img{width:100%;image-rendering:pixelated;margin:0}
+.study-compare .stage img+img{position:absolute;inset:0;clip-path:inset(0 0 0 var(--cut))}
+.study-compare .stage img[hidden]{display:none}
+.study-compare .stage::after{content:"";position:absolute;top:0;bottom:0;left:var(--cut);
+ border-left:2px solid #fff;box-shadow:-1px 0 0 #000,1px 0 0 #000;transform:translateX(-1px);
+ pointer-events:none}
+.study-compare .stage input{position:absolute;inset:0;width:100%;height:100%;margin:0;opacity:0;
+ cursor:ew-resize;touch-action:pan-y}
+.study-compare .stage:focus-within{outline:3px solid #0072B2;outline-offset:2px}
+.study-compare label{display:flex;flex-wrap:wrap;gap:.3em .8em;align-items:center;margin:.6em 0}
+.study-compare label input{flex:1 1 12em;max-width:24em}
+</style>"""
+CUT = (
+    "this.parentNode.style.setProperty('--cut',this.value+'%');"
+    "this.setAttribute('aria-valuetext',this.value+' % of the width shows the original')"
+)
+PICK = (
+    "var f=this.closest('figure'),p=f.querySelectorAll('.stage img+img'),i;"
+    "for(i=0;i<p.length;i++)p[i].hidden=i!=this.value;"
+    "var t=p[this.value].getAttribute('data-caption');"
+    "f.querySelector('output').textContent=t;this.setAttribute('aria-valuetext',t)"
+)
+
+
+def static(
+    original: np.ndarray, reconstructions: Mapping[str, np.ndarray], name: str, start: int = 0
+) -> HTML:
+    """Figure in HTML: one range moves the cut between original (left) and reconstruction (right), a
+    second picks the reconstruction; mouse, touch and keyboard, no kernel.
+
+    `original` and every reconstruction are uint8 of one shape; the keys are their captions, `name`
+    says what is shown, `start` which one first. Raises ValueError where shapes differ or none is given.
+    """
+    if not reconstructions:
+        raise ValueError("there is nothing to compare with")
+    for caption, image in reconstructions.items():
+        if image.shape != original.shape:
+            raise ValueError(f"{caption}: shape {image.shape} differs from the original's {original.shape}")
+    captions = list(reconstructions)
+    overlays = "".join(
+        f'<img src="{_data_uri(image)}" data-caption="{escape(caption)}" '
+        f'alt="{escape(name)}, reconstruction: {escape(caption)}"{"" if i == start else " hidden"}>'
+        for i, (caption, image) in enumerate(reconstructions.items())
+    )
+    picker = (
+        f'<input type="range" min="0" max="{len(captions) - 1}" step="1" value="{start}" '
+        f'aria-label="Reconstruction of {escape(name)}" aria-valuetext="{escape(captions[start])}" '
+        f'oninput="{PICK}">'
+    )
+    height, width = original.shape[:2]
+    return HTML(
+        f'{STYLE}<figure class="study-compare"><div class="stage" style="width:{SCALE * width}px">'
+        f'<img src="{_data_uri(original)}" width="{width}" height="{height}" '
+        f'alt="{escape(name)}, original">{overlays}'
+        f'<input type="range" min="0" max="100" value="50" aria-label="Cut between original (left) and '
+        f'reconstruction (right) of {escape(name)}" aria-valuetext="50 % of the width shows the original" '
+        f'oninput="{CUT}"></div>'
+        f"<label>{picker if len(captions) > 1 else ''}<output>{escape(captions[start])}</output></label>"
+        f"<figcaption>{escape(name)}: original left of the line, reconstruction right.</figcaption></figure>"
+    )
+
+
+class Comparison(ipywidgets.VBox):
+    """The slider with a kernel behind it: each move calls `reconstruct(setting)` and shows the result.
+
+    `reconstruct` returns (uint8 image of the original's shape, caption). `settings` are the values the
+    slider offers, `stops` those that the static figure carries: a page without a kernel shows that one
+    instead, because both travel in one output. An exception in the callback is shown under the sliders.
+    """
+
+    def __init__(
+        self,
+        original: np.ndarray,
+        reconstruct: Callable[[int], tuple[np.ndarray, str]],
+        settings: Sequence[int],
+        stops: Sequence[int],
+        name: str,
+        setting_name: str = "quality",
+    ):
+        self._original, self._reconstruct = original, reconstruct
+        shown = dict(reversed(reconstruct(stop)) for stop in stops)
+        self._static = static(original, shown, name)
+        wide = {
+            "layout": ipywidgets.Layout(width="100%", max_width="30em"),
+            "style": {"description_width": "7em"},
+        }
+        self._setting = ipywidgets.SelectionSlider(
+            options=list(settings), value=stops[0], description=setting_name, continuous_update=False, **wide
+        )
+        self._cut = ipywidgets.IntSlider(50, 0, 100, description="original, %", **wide)
+        self._picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self._picture.alt = name
+        self._caption = ipywidgets.HTML()
+        self._errors = ipywidgets.Output()
+        self._setting.observe(self._encode, "value")
+        self._cut.observe(self._draw, "value")
+        super().__init__([self._setting, self._cut, self._picture, self._caption, self._errors])
+        self._encode()
+
+    def _encode(self, change: object = None) -> None:
+        self._errors.clear_output()
+        with self._errors:
+            self._image, caption = self._reconstruct(self._setting.value)
+            self._caption.value = escape(caption)
+            self._draw()
+
+    def _draw(self, change: object = None) -> None:
+        column = round(self._original.shape[1] * self._cut.value / 100)
+        joined = np.concatenate([self._original[:, :column], self._image[:, column:]], axis=1)
+        if 0 < column < joined.shape[1]:
+            joined[:, column] = 255
+        self._picture.value = _file(joined.repeat(SCALE, 0).repeat(SCALE, 1), "PNG")
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict:
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": self._static.data}
+
+
+def _data_uri(image: np.ndarray) -> str:
+    return "data:image/webp;base64," + base64.b64encode(_file(image, "WEBP", lossless=True)).decode()
+
+
+def _file(image: np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,128 @@
+"""Figures in one hand: one palette, nearest-neighbour pixels, units on the axes, alt text on each."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+from helpers import FIGURES
+
+# Okabe and Ito's palette, told apart by colour-blind eyes; black is kept for "doing nothing".
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
+MARKERS = "os^Dv*"
+DPI = 110
+
+matplotlib.rcParams.update(
+    {
+        "figure.dpi": DPI,
+        "figure.constrained_layout.use": True,
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "axes.axisbelow": True,
+        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        "image.interpolation": "nearest",
+        "image.cmap": "gray",
+        "svg.hashsalt": "study",  # the same figure is the same file
+    }
+)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Displays a figure once, as a PNG with alt text, and closes it. Raises ValueError without alt text."""
+    if not alt.strip():
+        raise ValueError("a figure needs alt text: what would a reader miss who can't see it?")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    width = int(figure.get_figwidth() * DPI)
+    display(Image(buffer.getvalue(), alt=" ".join(alt.split()), width=width))
+
+
+def publish(figure: Figure, name: str, alt: str) -> None:
+    """Shows a figure drawn from records and writes it to figures/NAME.svg; no photograph, no live number."""
+    FIGURES.mkdir(exist_ok=True)
+    metadata = {"Date": None, "Creator": None, "Title": " ".join(alt.split())}
+    path = FIGURES / f"{name}.svg"
+    part = path.with_suffix(".part")
+    figure.savefig(part, format="svg", metadata=metadata)
+    part.replace(path)
+    show(figure, alt)
+
+
+def pictures(images: Mapping[str, np.ndarray], columns: int = 4, side: float = 2.4) -> Figure:
+    """Pictures (uint8, or float in 0..1) with their names above, in rows of `columns`; `side` in inches."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, side * rows * 0.85), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
+        top = 255 if image.dtype == np.uint8 else 1.0
+        axis.imshow(image, vmin=0, vmax=top)
+        axis.set_title(name, fontsize=9)
+    return figure
+
+
+def error_maps(reference: np.ndarray, images: Mapping[str, np.ndarray], gain: int = 8) -> Figure:
+    """|image - reference| times `gain` (printed), black where equal, one panel an image."""
+    maps = {
+        f"{name}, error x {gain}": np.minimum(
+            np.abs(image.astype(float) - reference.astype(float)) * gain / 255, 1.0
+        )
+        for name, image in images.items()
+    }
+    return pictures(maps, columns=len(maps), side=10.2 / len(maps))
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log_x: bool = False,
+    reference: tuple[str, float] | None = None,
+    size: tuple[float, float] = (6.4, 3.8),
+) -> Figure:
+    """Named curves (x, y) with markers and a legend; `reference` is a dashed black level with its name."""
+    figure, axis = plt.subplots(figsize=size)
+    for (name, (x, y)), marker in zip(lines.items(), MARKERS * 9, strict=False):
+        axis.plot(x, y, marker=marker if len(x) <= 20 else None, label=name, markersize=5)
+    if reference is not None:
+        axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
+    axis.set(xlabel=x_label, ylabel=y_label)
+    if log_x:
+        axis.set_xscale("log")
+    axis.legend(frameon=False)
+    return figure
+
+
+def dots(
+    values: Mapping[str, float | Sequence[float]], x_label: str, reference: tuple[str, float] | None = None
+) -> Figure:
+    """One line a name: its value, or all its values with their mean marked; a dashed reference level."""
+    figure, axis = plt.subplots(figsize=(6.8, 0.9 + 0.36 * len(values)))
+    for position, value in enumerate(values.values()):
+        points = np.atleast_1d(np.asarray(value, float))
+        if len(points) > 1:
+            axis.plot(points, np.full(len(points), position), "o", color=SKY, alpha=0.7, markersize=4)
+        axis.plot(points.mean(), position, "D", color=BLUE)
+        axis.annotate(
+            f"{points.mean():.2f}", (points.mean(), position), (7, 5), textcoords="offset points", fontsize=8
+        )
+    if reference is not None:
+        axis.axvline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.3 - 0.6 / len(values)))
+    axis.set_yticks(range(len(values)), values.keys())
+    axis.set_ylim(len(values) - 0.5, -0.5)
+    axis.margins(x=0.12)
+    axis.set_xlabel(x_label)
+    return figure

@@ -1,0 +1,64 @@
+"""One notebook executed headlessly; errors in cells and inside widgets' callbacks are found."""
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
+
+from helpers import StudyError
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+CELL_SECONDS = 3600  # a full-mode training cell
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """The notebook with its outputs, run top to bottom in its own folder by a fresh kernel.
+
+    Raises StudyError with the notebook, the cell and the traceback of an error, whether a cell raised
+    it or a widget's callback, whose traceback nbconvert would leave hidden in the widget's state.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except Exception as error:  # JSON, Unicode and schema errors alike
+        raise StudyError(f"{path}: is not a notebook ({' '.join(str(error).split())[:200]})") from None
+    processor = ExecutePreprocessor(timeout=CELL_SECONDS, kernel_name="python3")
+    try:
+        processor.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+    except CellExecutionError as error:
+        # nbclient marks the failing cell by leaving its error in the outputs
+        number = next((n for n, c in enumerate(notebook.cells) if _errors(c.get("outputs", []))), -1)
+        raise StudyError(f"{path.name}, cell {number + 1}: {_plain(str(error))}") from None
+    for number, traceback in widget_errors(notebook):
+        raise StudyError(f"{path.name}, cell {number + 1}, in a widget's callback: {traceback}")
+    return notebook
+
+
+def widget_errors(notebook: nbformat.NotebookNode) -> list[tuple[int, str]]:
+    """(cell index, traceback) of each error that a widget shown in an executed notebook has caught."""
+    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    found = []
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get(WIDGET_VIEW)
+            if view:
+                found += [(number, text) for text in _errors_below(view["model_id"], state)]
+    return found
+
+
+def _errors_below(model: str, state: dict) -> list[str]:
+    """Tracebacks in a widget's captured outputs and in those of its children."""
+    values = state.get(model, {}).get("state", {})
+    texts = _errors(values.get("outputs", []))
+    for child in values.get("children", []):
+        texts += _errors_below(child.removeprefix("IPY_MODEL_"), state)
+    return texts
+
+
+def _errors(outputs: list[dict]) -> list[str]:
+    return [_plain("\n".join(o["traceback"])) for o in outputs if o.get("output_type") == "error"]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

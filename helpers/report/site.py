@@ -1,0 +1,136 @@
+"""Executed notebooks to a site of plain pages: no network, no script but MathJax's, read on any screen."""
+
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+import jupyter_server_mathjax
+import nbformat
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
+
+from helpers import FIGURES, StudyError
+
+HERE = Path(__file__).parent
+# What a page can show, best first: a widget's static twin (text/html) instead of a dead control.
+DISPLAY_PRIORITY = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/latex", "text/plain"]
+TITLE = "How neural networks compress and reconstruct pictures"
+
+
+def render_site(executed: Path, target: Path) -> Path:
+    """Path of the index, after writing a page for every notebook in `executed` into `target`."""
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in sorted(executed.glob("*.ipynb"))}
+    titles = {name: _title(notebook) for name, notebook in notebooks.items()}
+    _copy_assets(target)
+    names = list(notebooks)
+    for position, name in enumerate(names):
+        body, contents = _body(name, notebooks[name])
+        previous = names[position - 1] if position else None
+        following = names[position + 1] if position + 1 < len(names) else None
+        _write(
+            target / f"{name}.html",
+            _page(
+                f"{name[:2]} {titles[name]}",
+                _navigation(previous, following, titles)
+                + contents
+                + f"<main id='main'>{body}</main>"
+                # the same links again where the reader arrives
+                + _navigation(previous, following, titles),
+                maths=bool(re.search(r"\$[^$]+\$", BeautifulSoup(body, "html.parser").get_text())),
+            ),
+        )
+    index = target / "index.html"
+    _write(index, _page(TITLE, _front(titles, target), maths=False))
+    return index
+
+
+def _body(name: str, notebook: nbformat.NotebookNode) -> tuple[str, str]:
+    """HTML of a notebook's cells, and of its table of contents."""
+    config = Config()
+    config.NbConvertBase.display_data_priority = DISPLAY_PRIORITY
+    exporter = HTMLExporter(
+        template_name="basic", config=config, exclude_input_prompt=True, exclude_output_prompt=True
+    )
+    html, _ = exporter.from_notebook_node(notebook)
+    soup = BeautifulSoup(html, "html.parser")
+    for anchor in soup.select("a.anchor-link"):
+        anchor.decompose()
+    for table in soup.select("table"):  # wide tables scroll by themselves, also with the keyboard
+        frame = soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "region"})
+        frame["aria-label"] = "table"
+        table.wrap(frame)
+    for code in soup.select("div.highlight pre"):
+        code["tabindex"] = "0"
+    for image in soup.select("img"):
+        if not image.get("alt"):
+            raise StudyError(f"{name}: a picture has no alt text; show figures with plots.show")
+    items = "".join(
+        f'<li><a href="#{escape(heading["id"])}">{escape(heading.get_text())}</a></li>'
+        for heading in soup.select("h2[id]")
+    )
+    contents = f"<details class='contents'><summary>On this page</summary><ol>{items}</ol></details>"
+    return str(soup), contents
+
+
+def _page(title: str, body: str, maths: bool) -> str:
+    return (
+        (HERE / "page.html")
+        .read_text()
+        .replace("{{title}}", escape(title))
+        .replace("{{maths}}", (HERE / "maths.html").read_text() if maths else "")
+        .replace("{{body}}", body)
+    )
+
+
+def _navigation(previous: str | None, following: str | None, titles: dict[str, str]) -> str:
+    links = ["<a href='index.html'>Contents</a>"]
+    if previous:
+        links.insert(0, f"<a rel='prev' href='{previous}.html'>← {escape(titles[previous])}</a>")
+    if following:
+        links.append(f"<a rel='next' href='{following}.html'>{escape(titles[following])} →</a>")
+    return f"<nav aria-label='Notebooks'>{' '.join(links)}</nav>"
+
+
+def _front(titles: dict[str, str], target: Path) -> str:
+    """The opening page: each notebook with the figures it drew from records."""
+    entries = []
+    for name, title in titles.items():
+        figures = ""
+        for path in sorted(FIGURES.glob(f"{name[:2]}_*.svg")):
+            shutil.copyfile(path, target / path.name)
+            alt = re.search(r"<dc:title>(.*?)</dc:title>", path.read_text(), re.S).group(1)
+            figures += f'<a href="{name}.html"><img src="{path.name}" alt="{alt}"></a>'
+        entries.append(
+            f'<li><a href="{name}.html">{escape(title)}</a><div class="figures">{figures}</div></li>'
+        )
+    return (
+        f"<main id='main'><h1>{TITLE}</h1><p>What JPEG takes away from photographs, what convolutional "
+        "networks can learn of it and give back: measured on real bytes, in the conventions of the "
+        f"literature. Each chapter is a notebook that was executed to make its page.</p>"
+        f"<ol class='chapters'>{''.join(entries)}</ol></main>"
+    )
+
+
+def _copy_assets(target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    style = (HERE / "style.css").read_text()
+    _write(target / "style.css", f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n")
+    mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
+    skipped = shutil.ignore_patterns("localization", "SVG", "a11y", "asciimath2jax.js")
+    shutil.copytree(mathjax, target / "mathjax", ignore=skipped, dirs_exist_ok=True)
+
+
+def _title(notebook: nbformat.NotebookNode) -> str:
+    heading = re.match(r"#\s+(.+)", notebook.cells[0].source)
+    return heading.group(1) if heading else "Untitled"
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
