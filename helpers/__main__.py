@@ -44,6 +44,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from helpers.data import open_set
+    from helpers.data.loading import shown
     from helpers.evaluation import evaluate_jpeg, mean_table, write_record
 
     images = open_set(options.images)
@@ -56,7 +57,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
         record = evaluate_jpeg(images, options.quality, options.space, on_error, lambda name: bar.update())
     count = len(record["rows"][0]["images"])
-    print(f"{record['task']} on {record['set']}, {count} images, {record['space_means']}")
+    print(f"{record['task']} on {shown(record['set'])}, {count} images, {record['space_means']}")
     print(mean_table(record).to_string(index=False, float_format="{:.4f}".format))
     if options.json:
         write_record(record, options.json)

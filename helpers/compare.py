@@ -83,8 +83,8 @@ class Comparison(ipywidgets.VBox):
     """The slider with a kernel behind it: each move calls `reconstruct(setting)` and shows the result.
 
     `reconstruct` returns (uint8 image of the original's shape, caption). `settings` are the values the
-    slider offers, `stops` those that the static figure carries: a page without a kernel shows that one
-    instead, because both travel in one output. An exception in the callback is shown under the sliders.
+    slider offers, `stops` those that the static figure carries, `start`, one of the stops, comes first.
+    A page without a kernel shows the static figure instead, because both travel in one output. An exception in the callback is shown under the sliders.
     """
 
     def __init__(
@@ -93,18 +93,19 @@ class Comparison(ipywidgets.VBox):
         reconstruct: Callable[[int], tuple[np.ndarray, str]],
         settings: Sequence[int],
         stops: Sequence[int],
+        start: int,
         name: str,
         setting_name: str = "quality",
     ):
         self._original, self._reconstruct = original, reconstruct
         shown = dict(reversed(reconstruct(stop)) for stop in stops)
-        self._static = static(original, shown, name)
+        self._static = static(original, shown, name, list(stops).index(start))
         wide = {
             "layout": ipywidgets.Layout(width="100%", max_width="30em"),
             "style": {"description_width": "7em"},
         }
         self._setting = ipywidgets.SelectionSlider(
-            options=list(settings), value=stops[0], description=setting_name, continuous_update=False, **wide
+            options=list(settings), value=start, description=setting_name, continuous_update=False, **wide
         )
         self._cut = ipywidgets.IntSlider(50, 0, 100, description="original, %", **wide)
         self._picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))

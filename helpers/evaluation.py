@@ -1,5 +1,6 @@
 """The protocol as code: an image set, a task, a table of per-image and mean measures."""
 
+import contextlib
 import json
 import os
 import platform
@@ -14,13 +15,13 @@ import pandas as pd
 
 from helpers import RESULTS, ROOT, StudyError, jpeg, metrics
 from helpers.data import ImageSet
+from helpers.data.loading import shown
 
 SPACES = {
     "y": ("Y (BT.601 luma, 16..235), coded and compared as a grey picture", jpeg.luma),
     "rgb": ("RGB, chroma subsampled 4:2:0; grey pictures stay grey", lambda image: image),
     "grey": ("full-range grey (Pillow's L), coded and compared as such", jpeg.full_range_grey),
 }
-MEASURES = ("psnr", "ssim", "psnr_b", "bits_per_pixel")
 
 
 def evaluate_jpeg(
@@ -37,18 +38,19 @@ def evaluate_jpeg(
     nothing is left.
     """
     rows = {quality: [] for quality in qualities}
+    qualities = list(rows)  # each once
     for name, image in images.images(on_error):
         target = SPACES[space][1](image)
         try:
             measured = {quality: _measure_jpeg(target, quality) for quality in qualities}
         except ValueError as error:  # too small for a window
-            on_error(f"{images[name].path}: {error}")
+            on_error(f"{shown(images[name].path)}: {error}")
             continue
         for quality in qualities:
             rows[quality].append({"name": name, **measured[quality]})
         on_image(name)
     if not rows[qualities[0]]:
-        raise StudyError(f"{images.name}: no picture could be measured")
+        raise StudyError(f"{shown(images.name)}: no picture could be measured")
     return {
         "task": "jpeg",
         "space": space,
@@ -58,7 +60,7 @@ def evaluate_jpeg(
         "parameters": 0,
         "macs_per_pixel": 0,
         **environment(),
-        "rows": [_row("jpeg", "original", quality, rows[quality]) for quality in qualities],
+        "rows": [row("jpeg", "original", quality, rows[quality]) for quality in qualities],
     }
 
 
@@ -81,14 +83,17 @@ def environment() -> dict:
 
 def write_record(record: dict, path: Path) -> None:
     """The record as JSON, written beside its place and renamed. Raises StudyError if it can't be."""
+    if path.is_dir():
+        raise StudyError(f"{shown(path)}: can't be written (is a folder)")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps(record, indent=1) + "\n")
         part.replace(path)
     except OSError as error:
-        raise StudyError(f"{path}: can't be written ({error.strerror})") from None
+        raise StudyError(f"{shown(path)}: can't be written ({error.strerror})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not be made it can't be removed
+            part.unlink()
 
 
 def read_record(name: str) -> dict:
@@ -111,26 +116,29 @@ def mean_table(record: dict) -> pd.DataFrame:
     return pd.DataFrame(record["rows"]).drop(columns="images")
 
 
-def _measure_jpeg(image: np.ndarray, quality: int) -> dict:
+def measure(reference: np.ndarray, image: np.ndarray) -> dict[str, float]:
+    """PSNR and PSNR-B in dB and SSIM of an image against a reference, uint8 of one shape."""
+    return {
+        "psnr": metrics.psnr(reference, image),
+        "ssim": metrics.ssim(reference, image),
+        "psnr_b": metrics.psnr_b(reference, image),
+    }
+
+
+def row(method: str, reference: str, quality: int, images: list[dict]) -> dict:
+    """Row of a record: the means of what `images` (name and measures each) have, and the images."""
+    keys = [key for key in images[0] if key != "name"]
+    means = {key: float(np.mean([image[key] for image in images])) for key in keys}
+    return {"method": method, "reference": reference, "quality": quality, **means, "images": images}
+
+
+def _measure_jpeg(image: np.ndarray, quality: int) -> dict[str, float]:
     start = time.perf_counter()
     data = jpeg.encode(image, quality)
     decoded = jpeg.decode(data)
     seconds = time.perf_counter() - start
-    return {
-        "psnr": metrics.psnr(image, decoded),
-        "ssim": metrics.ssim(image, decoded),
-        "psnr_b": metrics.psnr_b(image, decoded),
-        "bits_per_pixel": metrics.bits_per_pixel(data, image),
-        "seconds": seconds,
-    }
-
-
-def _row(method: str, reference: str, quality: int, images: list[dict]) -> dict:
-    keys = (*MEASURES, "seconds")
-    means = {key: float(np.mean([image[key] for image in images])) for key in keys}
-    return {
-        "method": method, "reference": reference, "quality": quality, **means, "images": images,
-    }  # fmt: skip
+    rate = metrics.bits_per_pixel(data, image)
+    return {**measure(image, decoded), "bits_per_pixel": rate, "seconds": seconds}
 
 
 def _processor() -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 SUBSAMPLING = {"4:4:4": 0, "4:2:0": 2}
+LONGEST_SIDE = 65500  # pixels: libjpeg's own limit
 
 
 def encode(image: np.ndarray, quality: int, *, subsampling: str = "4:2:0", optimize: bool = False) -> bytes:
@@ -16,6 +17,8 @@ def encode(image: np.ndarray, quality: int, *, subsampling: str = "4:2:0", optim
     Raises TypeError or ValueError for another dtype, shape, quality or subsampling.
     """
     check_image(image, "encode")
+    if max(image.shape) > LONGEST_SIDE:
+        raise ValueError(f"JPEG holds sides of at most {LONGEST_SIDE} pixels, not {image.shape[:2]}")
     if not 1 <= quality <= 95:
         raise ValueError(f"quality is {quality}; JPEG's scale here is 1..95")
     if subsampling not in SUBSAMPLING:

@@ -81,6 +81,7 @@ def ms_ssim(reference: np.ndarray, image: np.ndarray) -> float:
 
 def bits_per_pixel(data: bytes, image: np.ndarray) -> float:
     """Rate of a file in bits per pixel of the image (H, W[, 3]) it holds, headers included."""
+    check_image(image, "bits_per_pixel")
     return 8 * len(data) / (image.shape[0] * image.shape[1])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import Image, display
+from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from helpers import FIGURES
@@ -46,6 +46,11 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
     width = int(figure.get_figwidth() * DPI)
     display(Image(buffer.getvalue(), alt=" ".join(alt.split()), width=width))
+
+
+def say(text: str) -> None:
+    """Displays a sentence, in Markdown, whose numbers were measured in the cell that says it."""
+    display(Markdown(text))
 
 
 def publish(figure: Figure, name: str, alt: str) -> None:
@@ -89,11 +94,11 @@ def curves(
     y_label: str,
     *,
     log_x: bool = False,
+    log_y: bool = False,
     reference: tuple[str, float] | None = None,
-    size: tuple[float, float] = (6.4, 3.8),
 ) -> Figure:
     """Named curves (x, y) with markers and a legend; `reference` is a dashed black level with its name."""
-    figure, axis = plt.subplots(figsize=size)
+    figure, axis = plt.subplots(figsize=(6.4, 3.8))
     for (name, (x, y)), marker in zip(lines.items(), MARKERS * 9, strict=False):
         axis.plot(x, y, marker=marker if len(x) <= 20 else None, label=name, markersize=5)
     if reference is not None:
@@ -101,6 +106,8 @@ def curves(
     axis.set(xlabel=x_label, ylabel=y_label)
     if log_x:
         axis.set_xscale("log")
+    if log_y:
+        axis.set_yscale("log")
     axis.legend(frameon=False)
     return figure
 
@@ -125,4 +132,41 @@ def dots(
     axis.set_ylim(len(values) - 0.5, -0.5)
     axis.margins(x=0.12)
     axis.set_xlabel(x_label)
+    return figure
+
+
+def histograms(values: Mapping[str, np.ndarray], x_label: str, y_label: str) -> Figure:
+    """Shares of whole numbers, one panel a name, one bar a number."""
+    figure, axes = plt.subplots(1, len(values), figsize=(9.0, 2.8), sharey=True, squeeze=False)
+    for axis, (name, numbers) in zip(axes[0], values.items(), strict=True):
+        levels, counts = np.unique(numbers, return_counts=True)
+        axis.bar(levels, counts / counts.sum(), width=1.0, color=BLUE)
+        axis.set(title=name, xlabel=x_label)
+    axes[0, 0].set_ylabel(y_label)
+    return figure
+
+
+def heat_map(values: np.ndarray, x_label: str, y_label: str, value_label: str) -> Figure:
+    """A matrix as colours with a scale; each cell carries its number."""
+    figure, axis = plt.subplots(figsize=(5.4, 4.2))
+    picture = axis.imshow(values, cmap="cividis")
+    middle = (values.min() + values.max()) / 2
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value < middle else "black"
+        axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.grid(False)
+    figure.colorbar(picture, label=value_label)
+    return figure
+
+
+def scatter(
+    x: Sequence[float], y: Sequence[float], names: Sequence[str], x_label: str, y_label: str
+) -> Figure:
+    """Points with their names beside them."""
+    figure, axis = plt.subplots(figsize=(6.8, 4.2))
+    axis.plot(x, y, "o", color=BLUE, markersize=5)
+    for name, point in zip(names, zip(x, y, strict=True), strict=True):
+        axis.annotate(name, point, (4, 3), textcoords="offset points", fontsize=7)
+    axis.set(xlabel=x_label, ylabel=y_label)
     return figure

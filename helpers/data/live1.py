@@ -1,5 +1,6 @@
 """LIVE1 into data/live1: from public repositories, a folder or an address, every file checked."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -28,11 +29,14 @@ def fetch_live1(source: str | None = None, target: Path = DATA / "live1") -> int
     """
     card = json.loads((DATA / "live1.json").read_text())
     fetchers = _fetchers(card, source)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{target}: can't be made ({error.strerror})") from None
     problems = []
     for name, expected in tqdm(card["sha256"].items(), unit="file", disable=None):
         path = target / f"{name}.bmp"
-        if path.exists() and _sha256(path.read_bytes()) == expected:
+        if _is_right(path, expected):
             continue
         try:
             _fetch_one(name, expected, fetchers, path)
@@ -42,9 +46,9 @@ def fetch_live1(source: str | None = None, target: Path = DATA / "live1") -> int
         except StudyError as error:
             problems.append(str(error))
     if problems:
-        have = len(list(target.glob("*.bmp")))
+        have = sum(_is_right(target / f"{name}.bmp", expected) for name, expected in card["sha256"].items())
         advice = "Run the command again to go on, or give a folder or address with --from."
-        problems.append(f"{have} of {len(card['sha256'])} files are in {target}. {advice}")
+        problems.append(f"{have} of {len(card['sha256'])} files are right in {target}. {advice}")
         raise StudyError("\n".join(problems))
     return len(card["sha256"])
 
@@ -77,14 +81,21 @@ def _fetch_one(name: str, expected: str, fetchers: list[Callable[[str], bytes]],
     raise StudyError(f"{path.name}: {reason}")
 
 
+def _is_right(path: Path, expected: str) -> bool:
+    return path.is_file() and _sha256(path.read_bytes()) == expected
+
+
 def _write(path: Path, content: bytes) -> None:
     """Beside its place, then renamed, so that no half-written file carries the right name."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)
         part.replace(path)
+    except OSError as error:  # disk full, no permission
+        raise StudyError(f"{path.name}: can't be written ({error.strerror})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not be made it can't be removed
+            part.unlink()
 
 
 def _fetchers(card: dict, source: str | None) -> list[Callable[[str], bytes]]:
@@ -100,7 +111,7 @@ def _from_address(template: str, card: dict) -> Callable[[str], bytes]:
         # FBCNN and DnCNN call the portrait-format lighthouse `lighthouse3`; LIVE and this study `lighthouse`.
         for candidate in (name, card["also_known_as"].get(name)):
             if candidate is not None:
-                answer = requests.get(template.format(name=candidate), timeout=TIMEOUT)
+                answer = requests.get(template.replace("{name}", candidate), timeout=TIMEOUT)
                 if answer.ok:
                     return answer.content
         answer.raise_for_status()

@@ -13,6 +13,11 @@ class ImageError(StudyError):
     """A picture that can't be read; the text names the file and the reason."""
 
 
+def shown(path: str | Path) -> str:
+    r"""The path as messages show it: one line, characters that can't be printed as \n, \x1b, \udcff."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
 def load_image(path: str | Path) -> np.ndarray:
     """Picture as uint8 array, (H, W) if grey or (H, W, 3) if colour (RGB), values 0..255.
 
@@ -28,27 +33,32 @@ def load_image(path: str | Path) -> np.ndarray:
     Raises ImageError where the file is missing, empty, truncated, no picture, of floating-point
     pixels, or larger than Pillow's limit against decompression bombs.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ImageError(f"{path}: does not exist")
+    path, name = Path(path), shown(path)
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"{name}: does not exist") from None
+    except (OSError, ValueError) as error:  # no permission; a name too long or with a null byte
+        raise ImageError(f"{name}: can't be read ({getattr(error, 'strerror', error)})") from None
     if path.is_dir():
-        raise ImageError(f"{path}: is a folder, not a picture")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path}: is empty (0 bytes)")
+        raise ImageError(f"{name}: is a folder, not a picture")
+    if size == 0:
+        raise ImageError(f"{name}: is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damage that matters raises; the rest must not litter stderr
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 picture.load()
                 return to_array(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
-        raise ImageError(f"{path}: has more than {limit:,} pixels, Pillow's limit") from None
+        raise ImageError(f"{name}: has more than {limit:,} pixels, Pillow's limit") from None
     except Image.UnidentifiedImageError:
-        raise ImageError(f"{path}: is not a picture that Pillow can read") from None
+        raise ImageError(f"{name}: is not a picture that Pillow can read") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: can't be read ({reason})") from None
+        raise ImageError(f"{name}: can't be read ({reason})") from None
 
 
 def to_array(picture: Image.Image) -> np.ndarray:

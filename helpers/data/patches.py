@@ -17,6 +17,8 @@ def grid_patches(
     """
     if size < 1 or (stride is not None and stride < 1):
         raise ValueError(f"size {size} and stride {stride} must be positive")
+    if min(offset) < 0:  # would be counted from the far side
+        raise ValueError(f"offset {offset} must not be negative")
     height, width = image.shape[:2]
     stride = stride or size
     rows = range(offset[0], height - size + 1, stride)
@@ -37,7 +39,7 @@ def crop_to_grid(image: np.ndarray) -> np.ndarray:
 def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The middle (height, width) of an image, its corner moved up and left to the 8x8 grid."""
     height, width = image.shape[:2]
-    if size[0] > height or size[1] > width:
+    if not (1 <= size[0] <= height and 1 <= size[1] <= width):
         raise ValueError(f"can't crop {size[0]}x{size[1]} from {height}x{width}")
     top = (height - size[0]) // 2 // GRID * GRID
     left = (width - size[1]) // 2 // GRID * GRID

@@ -1,7 +1,9 @@
 """Image sets: photographs by name or folder, one scene each, with the versions that lie beside them."""
 
 import json
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ import skimage.data
 from PIL import Image
 
 from helpers import DATA, StudyError
-from helpers.data.loading import ImageError, load_image
+from helpers.data.loading import ImageError, load_image, shown
 
 SAMPLES = (
     "astronaut", "coffee", "motorcycle_left", "chelsea",  # colour
@@ -49,6 +51,11 @@ class ImageSet:
             if scene.name == name:
                 return scene
         raise StudyError(f"{self.name}: has no scene {name!r}")
+
+    def showable(self) -> list[Scene]:
+        """The scenes whose pixels may be published: all but LIVE1's nine from a commercial CD."""
+        withheld = json.loads((DATA / "live1.json").read_text())["not_public_domain"]
+        return [scene for scene in self.scenes if self.name != "live1" or scene.name not in withheld]
 
     def images(self, on_error: Callable[[str], None]) -> Iterator[tuple[str, np.ndarray]]:
         """(name, reference) of each scene; a file that can't be read goes to `on_error` as one line."""
@@ -106,13 +113,15 @@ def split(images: ImageSet, fold: int) -> tuple[list[str], list[str], list[str]]
 
     The test part of fold k is part k, validation is part k + 1, training is the rest, so that over
     five folds every scene is judged once. The parts of `live1` and `samples` are fixed in
-    data/splits.json; other sets are dealt out in the order of their names.
+    data/splits.json; other sets (also a folder of that name with other scenes in it) are dealt out
+    in the order of their names.
     """
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold is {fold}; there are folds 0 to {FOLDS - 1}")
     names = [scene.name for scene in images.scenes]
     fixed = json.loads((DATA / "splits.json").read_text())["folds"].get(images.name)
-    parts = fixed if fixed else [names[part::FOLDS] for part in range(FOLDS)]
+    known = fixed is not None and set(names) <= {name for part in fixed for name in part}
+    parts = fixed if known else [names[part::FOLDS] for part in range(FOLDS)]
     parts = [[name for name in part if name in names] for part in parts]
     test, validation = parts[fold], parts[(fold + 1) % FOLDS]
     train = [name for part in parts for name in part if name not in test + validation]
@@ -120,8 +129,15 @@ def split(images: ImageSet, fold: int) -> tuple[list[str], list[str], list[str]]
 
 
 def _read_folder(folder: Path) -> tuple[tuple[Scene, ...], str]:
-    if not folder.is_dir():
-        raise StudyError(f"{folder}: {'is not a folder' if folder.exists() else 'does not exist'}")
+    try:
+        if not folder.is_dir():
+            raise StudyError(f"{shown(folder)}: {'is not a folder' if folder.exists() else 'does not exist'}")
+        return _read_layout(folder)
+    except OSError as error:  # no permission, a name too long
+        raise StudyError(f"{shown(folder)}: can't be read ({error.strerror})") from None
+
+
+def _read_layout(folder: Path) -> tuple[tuple[Scene, ...], str]:
     references = folder / "refimgs"
     if not references.is_dir():
         paths = _pictures(folder)
@@ -150,12 +166,15 @@ def _live_versions(info: Path) -> dict[str, dict[str, Path]]:
         try:
             source, destination, rate = line.split()
             bits_per_pixel = float(rate)
+            if not 0 <= bits_per_pixel < math.inf:
+                raise ValueError
         except ValueError:
             raise StudyError(
-                f"{info}, line {number}: expected `source destination bits-per-pixel`, found {line.strip()!r}"
+                f"{shown(info)}, line {number}: expected `source destination bits-per-pixel`, "
+                f"found {line.strip()[:80]!r}"
             ) from None
         if not (info.parent / destination).is_file():
-            raise StudyError(f"{info}, line {number}: {destination} is not in {info.parent}")
+            raise StudyError(f"{shown(info)}, line {number}: {shown(destination)} is not beside it")
         if bits_per_pixel > 0:
             label = f"{bits_per_pixel:g}bpp"
             versions.setdefault(source, {})[label] = info.parent / destination
@@ -165,16 +184,20 @@ def _live_versions(info: Path) -> dict[str, dict[str, Path]]:
 def _pictures(folder: Path) -> list[Path]:
     """Files of a folder that are pictures by content, or claim to be by their extension, sorted."""
     named = {ext for ext, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = sorted(
+        p
+        for p in folder.iterdir()
+        if not p.name.startswith(".") and (p.is_file() or not p.exists())  # links that lead nowhere count
+    )
     pictures = [p for p in files if p.suffix.lower() in named or _looks_like_picture(p)]
     if not pictures:
-        raise StudyError(f"{folder}: holds no pictures")
+        raise StudyError(f"{shown(folder)}: holds no pictures")
     return pictures
 
 
 def _looks_like_picture(path: Path) -> bool:
     try:
-        with Image.open(path):
+        with warnings.catch_warnings(action="ignore"), Image.open(path):
             return True
     except Exception:  # anything a decoder may raise on a file that never claimed to be a picture
         return False

@@ -1,10 +1,12 @@
 """One notebook executed headlessly; errors in cells and inside widgets' callbacks are found."""
 
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
+from traitlets.config import Config
 
 from helpers import StudyError
 
@@ -23,9 +25,13 @@ def execute(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # JSON, Unicode and schema errors alike
         raise StudyError(f"{path}: is not a notebook ({' '.join(str(error).split())[:200]})") from None
-    processor = ExecutePreprocessor(timeout=CELL_SECONDS, kernel_name="python3")
     try:
-        processor.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+        with tempfile.TemporaryDirectory() as folder:
+            config = Config()
+            config.KernelManager.transport = "ipc"  # a socket file, not ports open to this machine
+            config.KernelManager.ip = f"{folder}/kernel"
+            processor = ExecutePreprocessor(timeout=CELL_SECONDS, kernel_name="python3", config=config)
+            processor.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
     except CellExecutionError as error:
         # nbclient marks the failing cell by leaving its error in the outputs
         number = next((n for n, c in enumerate(notebook.cells) if _errors(c.get("outputs", []))), -1)
