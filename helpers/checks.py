@@ -45,7 +45,7 @@ def reveal(key: str, measured: float, unit: str) -> None:
     print(f"Your interval was {low:g} to {high:g}: the measurement lies {side} it.")
 
 
-def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> bool:
+def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
     """Tests a PSNR function of two uint8 images and says which convention is off, if one is."""
     rng = np.random.default_rng(0)
     first = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
@@ -61,7 +61,9 @@ def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> bool:
         "equal with the natural logarithm: decibels take log10": 10 * math.log(255**2 / squared),
         "equal with 20 log10 of a squared ratio: use 10 log10(255^2 / MSE)": 2 * _db(squared),
         "the sign is turned: the peak belongs above the error": -_db(squared),
-        "equal with the mean absolute error: square the difference": _db(np.abs(noise).mean()),
+        "equal with the mean absolute error: square the difference": _db(
+            np.abs(first.astype(float) - second).mean()
+        ),
         "channels are averaged in decibels: average the squared error first": np.mean(
             [_db(e) for e in per_channel]
         ),
@@ -69,7 +71,7 @@ def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> bool:
     return _verdict(answer, (first, second), metrics.psnr(first, second), mistakes, 1e-6)
 
 
-def check_bits_per_pixel(answer: Callable[[bytes, np.ndarray], float]) -> bool:
+def check_bits_per_pixel(answer: Callable[[bytes, np.ndarray], float]) -> None:
     """Tests a rate function of (file bytes, image) and says what is off, if anything is."""
     image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     data = jpeg.encode(image, 50)
@@ -83,7 +85,7 @@ def check_bits_per_pixel(answer: Callable[[bytes, np.ndarray], float]) -> bool:
     return _verdict(answer, (data, image), right, mistakes, 1e-9)
 
 
-def check_luma(answer: Callable[[np.ndarray], np.ndarray]) -> bool:
+def check_luma(answer: Callable[[np.ndarray], np.ndarray]) -> None:
     """Tests a luma function (uint8 RGB (H, W, 3) to uint8 (H, W)) and names the other convention, if any."""
     image = np.random.default_rng(2).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     exact = 16 + image @ (np.array([65.481, 128.553, 24.966]) / 255)
@@ -100,7 +102,7 @@ def check_luma(answer: Callable[[np.ndarray], np.ndarray]) -> bool:
     return _verdict(answer, (image,), jpeg.luma(image), mistakes, 0)
 
 
-def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tuple[int, int]]) -> bool:
+def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tuple[int, int]]) -> None:
     """Tests a sampler of patch corners (row, column) on the 8x8 grid; says what is off, if anything is."""
     height, width, size = 72, 136, 64
     rng = np.random.default_rng(3)
@@ -119,14 +121,14 @@ def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tu
     return _say(True)
 
 
-def check_number(answer: float | None, right: float, mistakes: Mapping[str, float]) -> bool:
+def check_number(answer: float | None, right: float, mistakes: Mapping[str, float]) -> None:
     """Tests a number worked out by hand against the right one and against known slips."""
     return _verdict(lambda: answer, (), right, mistakes, 1e-9)
 
 
 def _verdict(
     answer: Callable, arguments: tuple, right: object, mistakes: Mapping[str, object], tolerance: float
-) -> bool:
+) -> None:
     value = answer(*arguments)
     if value is None:
         return _not_attempted()
@@ -140,13 +142,12 @@ def _verdict(
     return _say(False, "the answer fits none of the usual slips; compare it with the formula term by term")
 
 
-def _not_attempted() -> bool:
+def _not_attempted() -> None:
     return _say(False, "the answer is still None; the solution is folded below")
 
 
-def _say(right: bool, reason: str = "") -> bool:
+def _say(right: bool, reason: str = "") -> None:
     print("Right." if right else f"Not yet: {reason}.")
-    return right
 
 
 def _db(squared_error: float, peak: float = 255.0) -> float:

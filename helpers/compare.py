@@ -84,7 +84,8 @@ class Comparison(ipywidgets.VBox):
 
     `reconstruct` returns (uint8 image of the original's shape, caption). `settings` are the values the
     slider offers, `stops` those that the static figure carries, `start`, one of the stops, comes first.
-    A page without a kernel shows the static figure instead, because both travel in one output. An exception in the callback is shown under the sliders.
+    A page without a kernel shows the static figure instead, because both travel in one output.
+    An exception in the callback is shown under the sliders.
     """
 
     def __init__(

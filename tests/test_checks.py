@@ -1,0 +1,129 @@
+"""Checks of exercises: right answers pass, each usual mistake is named, predictions are kept."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import checks, jpeg, metrics
+
+
+def said(capsys, check, *arguments):
+    check(*arguments)
+    return capsys.readouterr().out.strip()
+
+
+def mse(a, b):
+    return np.mean((a.astype(float) - b.astype(float)) ** 2)
+
+
+PSNR = {
+    "3 - 5 = 254": lambda a, b: 10 * np.log10(255**2 / np.mean((a - b).astype(float) ** 2)),
+    "peak is 1": lambda a, b: 10 * np.log10(1 / mse(a, b)),
+    "divided by 255 and the peak": lambda a, b: 10 * np.log10(255**2 / mse(a / 255, b / 255)),
+    "natural logarithm": lambda a, b: 10 * math.log(255**2 / mse(a, b)),
+    "20 log10": lambda a, b: 20 * np.log10(255**2 / mse(a, b)),
+    "sign is turned": lambda a, b: 10 * np.log10(mse(a, b) / 255**2),
+    "absolute error": lambda a, b: 10 * np.log10(255**2 / np.abs(a.astype(float) - b).mean()),
+    "averaged in decibels": lambda a, b: np.mean([metrics.psnr(a[..., c], b[..., c]) for c in range(3)]),
+    "none of the usual slips": lambda a, b: 12.34,
+    "still None": lambda a, b: None,
+}
+LUMA = {
+    "full-range grey": lambda x: np.array(Image.fromarray(x).convert("L")),
+    "swapped": lambda x: jpeg.luma(x[..., ::-1]),
+    "cut off instead of rounded": lambda x: (16 + x @ (np.array([65.481, 128.553, 24.966]) / 255)).astype(
+        np.uint8
+    ),
+    "not rounded": lambda x: 16 + x @ (np.array([65.481, 128.553, 24.966]) / 255),
+    "mean of the channels": lambda x: np.rint(x.mean(axis=2)).astype(np.uint8),
+    "16 is missing": lambda x: jpeg.luma(x) - 16,
+    "shape (32, 24)": lambda x: jpeg.luma(x).T,
+}
+RATE = {
+    "a byte has 8 bits": lambda f, x: len(f) / (x.shape[0] * x.shape[1]),
+    "divided by the channels": lambda f, x: 8 * len(f) / x.size,
+    "bits in all": lambda f, x: 8 * len(f),
+    "compression ratio": lambda f, x: x.nbytes / len(f),
+}
+CORNER = {
+    "not on the grid": lambda h, w, s, rng: (rng.integers(h - s + 1), rng.integers(w - s + 1)),
+    "leave the picture": lambda h, w, s, rng: (8 * rng.integers(h // 8), 8 * rng.integers(w // 8)),
+    "never drawn": lambda h, w, s, rng: (8 * rng.integers((h - s) // 8), 8 * rng.integers((w - s) // 8)),
+    "every corner is the same": lambda h, w, s, rng: (8, 72),
+    "rows and columns are swapped": lambda h, w, s, rng: right_corner(h, w, s, rng)[::-1],
+}
+
+
+def right_corner(height, width, size, rng):
+    return 8 * rng.integers((height - size) // 8 + 1), 8 * rng.integers((width - size) // 8 + 1)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (checks.check_psnr, metrics.psnr),
+        (checks.check_luma, jpeg.luma),
+        (checks.check_bits_per_pixel, metrics.bits_per_pixel),
+        (checks.check_patch_corner, right_corner),
+    ],
+)
+def test_right_answers_pass(capsys, check, answer):
+    assert said(capsys, check, answer) == "Right."
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "answer"),
+    [
+        (check, name, answer)
+        for check, answers in (
+            (checks.check_psnr, PSNR),
+            (checks.check_luma, LUMA),
+            (checks.check_bits_per_pixel, RATE),
+            (checks.check_patch_corner, CORNER),
+        )
+        for name, answer in answers.items()
+    ],
+)
+def test_each_mistake_is_named(capsys, check, name, answer):
+    text = said(capsys, check, answer)
+    assert text.startswith("Not yet: ") and name in text
+
+
+def test_a_number_is_checked_against_its_slips(capsys):
+    assert said(capsys, checks.check_number, 5, 5, {}) == "Right."
+    assert "the bias is missing" in said(capsys, checks.check_number, 4, 5, {"the bias is missing": 4})
+    assert "still None" in said(capsys, checks.check_number, None, 5, {})
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "LEDGER", tmp_path / "predictions.json")
+    return checks.LEDGER
+
+
+def test_without_a_prediction_nothing_is_kept(ledger, capsys):
+    checks.predict("key", "How much?")
+    checks.reveal("key", 3.0, "dB")
+    assert not ledger.exists() and "Measured: 3.00 dB." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("measured", "side"), [(3.0, "inside"), (1.0, "below"), (9.0, "above")])
+def test_a_prediction_is_kept_and_compared(ledger, capsys, measured, side):
+    checks.predict("key", "How much?", 2, 4)
+    checks.reveal("key", measured, "dB")
+    assert f"lies {side} it" in capsys.readouterr().out
+    assert json.loads(ledger.read_text())["key"] == {
+        "question": "How much?",
+        "low": 2,
+        "high": 4,
+        "measured": measured,
+    }
+
+
+def test_half_a_prediction_is_refused(ledger):
+    for low, high in ((1, None), (None, 1), (2, 1)):
+        with pytest.raises(ValueError, match="low <= high"):
+            checks.predict("key", "How much?", low, high)

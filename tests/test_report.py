@@ -1,0 +1,183 @@
+"""The report command: what it writes, what it leaves alone, and how it fails."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from study_copy import copy_study, fingerprints, run_helpers
+
+from helpers import ROOT
+
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_the_command_succeeds_with_a_line_a_notebook(report):
+    assert report.process.returncode == 0, report.process.stdout + report.process.stderr
+    for number, name in enumerate(NOTEBOOKS, start=1):
+        assert re.search(
+            rf"\[{number}/{len(NOTEBOOKS)}\] {name}.ipynb \(quick\) \.\.\. \d+ s", report.process.stdout
+        )
+
+
+def test_there_is_a_page_for_each_notebook_and_an_index_that_leads_to_it(report):
+    assert [page.stem for page in report.pages] == [*NOTEBOOKS, "index"]
+    index = BeautifulSoup(report.pages[-1].read_text(), "html.parser")
+    targets = {link["href"] for link in index.select("a[href]")}
+    assert {f"{name}.html" for name in NOTEBOOKS} <= targets
+
+
+def test_the_working_tree_is_as_clean_as_before(report):
+    after = fingerprints(report.folder)
+    assert after.keys() == report.before.keys()
+    assert [name for name in after if after[name] != report.before[name]] == []
+
+
+def test_the_notebooks_say_which_pictures_they_used(report, request):
+    samples = "samples" in request.node.name
+    for name in NOTEBOOKS:
+        page = (report.folder / f"figures/report/{name}.html").read_text()
+        assert ("LIVE1 is not on this machine." in page) == samples
+    assert ("LIVE1 is not here" in report.process.stdout) == samples
+
+
+def test_links_between_pages_lead_somewhere(report):
+    for page in report.pages:
+        soup = BeautifulSoup(page.read_text(), "html.parser")
+        for link in soup.select("a[href]"):
+            name, _, anchor = link["href"].partition("#")
+            target = page.parent / name if name else page
+            assert target.is_file(), f"{page.name}: {link['href']}"
+            if anchor:
+                assert BeautifulSoup(target.read_text(), "html.parser").find(id=anchor)
+
+
+def test_pages_need_no_network_and_no_kernel(report):
+    for page in report.pages:
+        soup = BeautifulSoup(page.read_text(), "html.parser")
+        sources = [tag.get("src") or tag.get("href") for tag in soup.select("[src], link[href]")]
+        assert sources and all(not re.match(r"(https?:)?//", source) for source in sources)
+        scripts = [script.get("src") for script in soup.select("script") if script.get("src")]
+        assert all(source.startswith("mathjax/") for source in scripts)
+        assert "application/vnd.jupyter.widget" not in page.read_text()
+
+
+def test_every_picture_has_alt_text_of_its_own(report):
+    for page in report.pages:
+        for image in BeautifulSoup(page.read_text(), "html.parser").select("img"):
+            assert len(image["alt"]) > 15 and "No description" not in image["alt"]
+
+
+def test_pages_name_their_language_title_and_width(report):
+    for page in report.pages:
+        soup = BeautifulSoup(page.read_text(), "html.parser")
+        assert soup.html["lang"] == "en" and len(soup.title.text) > 10
+        assert soup.select_one("meta[name=viewport]") and len(soup.select("h1")) == 1
+
+
+def test_the_report_is_small_enough_to_send(report):
+    files = [p for p in (report.folder / "figures/report").rglob("*") if p.is_file() and p.suffix != ".ipynb"]
+    assert sum(path.stat().st_size for path in files) < 25e6
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> Path:
+    """A copy of the project whose notebooks are one that works and one to be written by the test."""
+    study = copy_study(tmp_path / "study with a space")
+    shutil.rmtree(study / "notebooks")
+    write(study, "01_fine", "1 + 1")
+    return study
+
+
+def write(study: Path, name: str, *cells: str) -> None:
+    first = next(
+        c
+        for c in nbformat.read(ROOT / "notebooks" / f"{NOTEBOOKS[0]}.ipynb", 4).cells
+        if c.cell_type == "code"
+    )
+    notebook = new_notebook(
+        cells=[new_markdown_cell(f"# Title of {name}"), first, *map(new_code_cell, cells)]
+    )
+    (study / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, study / "notebooks" / f"{name}.ipynb")
+
+
+def failure(study: Path) -> str:
+    """stderr of a report that fails after the first notebook; the first page must be there."""
+    process = run_helpers(study, "report")
+    assert process.returncode == 2
+    assert "Title of 01_fine" in (study / "figures/report/01_fine.html").read_text()
+    assert not (study / "figures/report/02_broken.html").exists()
+    return process.stderr
+
+
+def test_an_error_in_a_cell_is_reported_with_notebook_cell_and_traceback(small_study):
+    write(small_study, "02_broken", "fine = 1", "fine / 0")
+    message = failure(small_study)
+    assert message.startswith("02_broken.ipynb, cell 4:")
+    assert "ZeroDivisionError: division by zero" in message and "\x1b" not in message
+
+
+def test_an_error_in_an_interact_callback_stops_the_report(small_study):
+    write(
+        small_study,
+        "02_broken",
+        "import ipywidgets\nipywidgets.interact(lambda q: 1 / (q - 10), q=(5, 15, 5))",
+    )
+    message = failure(small_study)
+    assert message.startswith("02_broken.ipynb, cell 3, in a widget's callback:")
+    assert "ZeroDivisionError" in message
+
+
+def test_an_error_in_the_sliders_callback_stops_the_report(small_study):
+    lines = """
+import numpy as np
+from helpers import compare
+image = np.zeros((16, 16), np.uint8)
+calls = []
+def fails_in_the_callback(quality):
+    calls.append(quality)
+    if len(calls) > 2:
+        raise RuntimeError("the second look fails")
+    return image, str(quality)
+compare.Comparison(image, fails_in_the_callback, [1, 2], stops=[1, 2], start=1, name="an example")"""
+    write(small_study, "02_broken", lines)
+    assert (
+        "in a widget's callback" in (message := failure(small_study)) and "the second look fails" in message
+    )
+
+
+def test_a_failing_notebook_leaves_its_earlier_page(small_study):
+    write(small_study, "02_broken", "print('as it was')")
+    assert run_helpers(small_study, "report").returncode == 0
+    write(small_study, "02_broken", "1 / 0")
+    assert run_helpers(small_study, "report", "--only", "2").returncode == 2
+    assert "as it was" in (small_study / "figures/report/02_broken.html").read_text()
+
+
+def test_only_renders_the_chosen_notebook_and_keeps_the_others(small_study):
+    write(small_study, "02_broken", "print('second')")
+    assert run_helpers(small_study, "report", "--only", "01").returncode == 0
+    assert not (small_study / "figures/report/02_broken.html").exists()
+    assert run_helpers(small_study, "report", "--only", "02").returncode == 0
+    assert "02_broken.html" in (small_study / "figures/report/01_fine.html").read_text()
+
+
+def test_a_number_without_a_notebook_is_named(small_study):
+    process = run_helpers(small_study, "report", "--only", "77")
+    assert process.returncode == 2
+    assert process.stderr == "notebook 77: there is none; known are 01\n"
+
+
+def test_a_broken_notebook_file_is_named(small_study):
+    (small_study / "notebooks" / "02_broken.ipynb").write_text("{")
+    assert re.fullmatch(r".*02_broken\.ipynb: is not a notebook .*\n", failure(small_study))
+
+
+def test_a_figure_without_alt_text_is_refused(small_study):
+    write(small_study, "02_broken", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    process = run_helpers(small_study, "report")
+    assert process.returncode == 2 and "02_broken: a picture has no alt text" in process.stderr
