@@ -114,7 +114,7 @@ def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tu
         "some patches leave the picture": np.any(corners < 0) or np.any(corners + size > [height, width]),
         "the last row or column of the grid is never drawn": np.any(corners.max(0) < [8, 72]),
         "every corner is the same: draw from the generator": np.all(corners == corners[0]),
-        "rows and columns are swapped": corners[:, 0].max() > 8,
+        "rows and columns are swapped": corners[:, 0].max() > 8 >= corners[:, 1].max(),
     }
     for problem in [text for text, found in reversed(problems.items()) if found]:
         return _say(False, problem)

@@ -52,7 +52,8 @@ def train(
         optimizer.step()
         schedule.step()
         seconds = time.perf_counter() - start
-        curve.append({"step": step, "psnr": -10 * math.log10(loss.item()), "seconds": seconds})
+        decibels = -10 * math.log10(max(loss.item(), 1e-12))  # equal pictures: 120 dB, not infinity
+        curve.append({"step": step, "psnr": decibels, "seconds": seconds})
         if step % max(1, config.steps // 10) == 0:
             tenth = np.mean([point["psnr"] for point in curve[-config.steps // 10 :]])
             pixels = step * config.batch * config.patch**2 / seconds
