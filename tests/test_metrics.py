@@ -120,7 +120,10 @@ def test_ssim_is_wangs_with_a_gaussian_window(colour, damaged, grey):
     first, second = (luma(colour), luma(damaged)) if grey else (colour, damaged)
     options = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
     by_library = structural_similarity(first, second, channel_axis=None if grey else 2, **options)
-    by_hand = [np.prod(windowed(x, y), axis=0).mean() for x, y in zip(channels(first), channels(second))]
+    by_hand = [
+        np.prod(windowed(x, y), axis=0).mean()
+        for x, y in zip(channels(first), channels(second), strict=False)
+    ]
     assert ssim(first, second) == pytest.approx(by_library, abs=1e-12)
     assert ssim(first, second) == pytest.approx(np.mean(by_hand), abs=1e-9)
     assert 0.3 < ssim(first, second) < 0.95
@@ -130,7 +133,7 @@ def test_ssim_is_wangs_with_a_gaussian_window(colour, damaged, grey):
 def test_ms_ssim_is_wangs_over_five_scales(colour, damaged, grey):
     first, second = (luma(colour), luma(damaged)) if grey else (colour, damaged)
     products = []
-    for x, y in zip(channels(first), channels(second)):
+    for x, y in zip(channels(first), channels(second), strict=False):
         x, y, product = x.astype(float), y.astype(float), 1.0
         for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
             luminance, contrast = windowed(x, y)
