@@ -49,6 +49,7 @@ def render_site(executed: Path, target: Path) -> Path:
 
 def _body(name: str, notebook: nbformat.NotebookNode) -> tuple[str, str]:
     """HTML of a notebook's cells, and of its table of contents."""
+    notebook.metadata.pop("widgets", None)  # the state of live widgets: dead weight without a kernel
     config = Config()
     config.NbConvertBase.display_data_priority = DISPLAY_PRIORITY
     exporter = HTMLExporter(
