@@ -19,7 +19,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs, run top to bottom in its own folder by a fresh kernel.
 
     Raises StudyError with the notebook, the cell and the traceback of an error, whether a cell raised
-    it or a widget's callback, whose traceback nbconvert would leave hidden in the widget's state.
+    it or a widget's callback, whose traceback nbconvert would leave hidden in the widget's state; and
+    for a picture without alt text.
     """
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -38,6 +39,10 @@ def execute(path: Path) -> nbformat.NotebookNode:
         raise StudyError(f"{path.name}, cell {number + 1}: {_plain(str(error))}") from None
     for number, traceback in widget_errors(notebook):
         raise StudyError(f"{path.name}, cell {number + 1}, in a widget's callback: {traceback}")
+    for number, cell in enumerate(notebook.cells, start=1):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
+                raise StudyError(f"{path.name}, cell {number}: a picture has no alt text; use plots.show")
     return notebook
 
 

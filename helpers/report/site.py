@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from helpers import FIGURES, StudyError
+from helpers import FIGURES
 
 HERE = Path(__file__).parent
 # What a page can show, best first: a widget's static twin (text/html) instead of a dead control.
@@ -27,7 +27,7 @@ def render_site(executed: Path, target: Path) -> Path:
     _copy_assets(target)
     names = list(notebooks)
     for position, name in enumerate(names):
-        body, contents = _body(name, notebooks[name])
+        body, contents = _body(notebooks[name])
         previous = names[position - 1] if position else None
         following = names[position + 1] if position + 1 < len(names) else None
         _write(
@@ -47,7 +47,7 @@ def render_site(executed: Path, target: Path) -> Path:
     return index
 
 
-def _body(name: str, notebook: nbformat.NotebookNode) -> tuple[str, str]:
+def _body(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     """HTML of a notebook's cells, and of its table of contents."""
     notebook.metadata.pop("widgets", None)  # the state of live widgets: dead weight without a kernel
     config = Config()
@@ -65,9 +65,6 @@ def _body(name: str, notebook: nbformat.NotebookNode) -> tuple[str, str]:
         table.wrap(frame)
     for code in soup.select("div.highlight pre"):
         code["tabindex"] = "0"
-    for image in soup.select("img"):
-        if not image.get("alt"):
-            raise StudyError(f"{name}: a picture has no alt text; show figures with plots.show")
     items = "".join(
         f'<li><a href="#{escape(heading["id"])}">{escape(heading.get_text())}</a></li>'
         for heading in soup.select("h2[id]")
