@@ -31,7 +31,12 @@ def execute(path: Path) -> nbformat.NotebookNode:
             config = Config()
             config.KernelManager.transport = "ipc"  # a socket file, not ports open to this machine
             config.KernelManager.ip = f"{folder}/kernel"
-            processor = ExecutePreprocessor(timeout=CELL_SECONDS, kernel_name="python3", config=config)
+            processor = ExecutePreprocessor(
+                timeout=CELL_SECONDS,
+                kernel_name="python3",
+                config=config,
+                extra_arguments=["--log-level=CRITICAL"],  # its "interrupted" at the end is no news
+            )
             processor.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
     except CellExecutionError as error:
         # nbclient marks the failing cell by leaving its error in the outputs
