@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from helpers import StudyError
+from helpers.training.config import TASKS, TrainingConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +47,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
     from helpers.data import open_set
     from helpers.data.loading import shown
-    from helpers.evaluation import evaluate_jpeg, mean_table, write_record
+    from helpers.evaluation import evaluate_jpeg, mean_table
+    from helpers.records import write_record
 
     images = open_set(options.images)
     errors: list[str] = []
@@ -61,6 +64,20 @@ def evaluate(options: argparse.Namespace) -> int:
     print(mean_table(record).to_string(index=False, float_format="{:.4f}".format))
     if options.json:
         write_record(record, options.json)
+    return 2 if errors else 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Trains a network; a picture that can't be used is reported, the rest is trained on, status 2."""
+    from helpers.training.command import run
+
+    errors: list[str] = []
+
+    def complain(line: str) -> None:
+        errors.append(line)
+        print(line, file=sys.stderr)
+
+    run(options, complain)
     return 2 if errors else 0
 
 
@@ -85,6 +102,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
     command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("train", help="train a network on photographs")
+    command.add_argument("task", choices=TASKS)
+    command.add_argument(
+        "--images", required=True, nargs="+", metavar="DIR", help="folders, samples or live1"
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="FILE", help="FILE.safetensors")
+    command.add_argument("--minutes", type=float, metavar="M", help="measure, then fix the steps")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint beside FILE")
+    command.add_argument("--init", type=Path, metavar="FILE", help="start from weights, fresh optimiser")
+    command.add_argument("--network", metavar="NAME", help="of the course's ladder, e.g. plain, unet")
+    command.add_argument("--threads", type=int, metavar="N", help="of the processor")
+    command.add_argument("--checkpoint-seconds", type=float, default=60, metavar="S")
+    command.add_argument("--qualities", nargs=2, type=_quality, metavar=("LOW", "HIGH"))
+    for option in fields(TrainingConfig):
+        if option.name not in ("task", "qualities"):
+            command.add_argument(f"--{option.name.replace('_', '-')}", type=option.type, metavar="X")
+    command.set_defaults(run=train)
     return parser
 
 

@@ -1,21 +1,15 @@
 """The protocol as code: an image set, a task, a table of per-image and mean measures."""
 
-import contextlib
-import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers import RESULTS, ROOT, StudyError, jpeg, metrics
+from helpers import StudyError, jpeg, metrics
 from helpers.data import ImageSet
 from helpers.data.loading import shown
+from helpers.records import environment
 
 SPACES = {
     "y": ("Y (BT.601 luma, 16..235), coded and compared as a grey picture", jpeg.luma),
@@ -64,43 +58,6 @@ def evaluate_jpeg(
     }
 
 
-def environment() -> dict:
-    """Where a number came from: commit, library versions, processor; machine-neutral, for records."""
-    packages = ("numpy", "pillow", "scikit-image", "torch")
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # a copy without git
-        commit = None
-    return {
-        "commit": commit,
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
-        "processor": _processor(),
-    }
-
-
-def write_record(record: dict, path: Path) -> None:
-    """The record as JSON, written beside its place and renamed. Raises StudyError if it can't be."""
-    if path.is_dir():
-        raise StudyError(f"{shown(path)}: can't be written (is a folder)")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(record, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise StudyError(f"{shown(path)}: can't be written ({error.strerror})") from None
-    finally:
-        with contextlib.suppress(OSError):  # where it could not be made it can't be removed
-            part.unlink()
-
-
-def read_record(name: str) -> dict:
-    """A committed record of data/results by its name, without the extension."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
 def image_table(record: dict) -> pd.DataFrame:
     """One line an image and row of a record: method, reference, quality, name and the measures."""
     lines = [
@@ -139,14 +96,3 @@ def _measure_jpeg(image: np.ndarray, quality: int) -> dict[str, float]:
     seconds = time.perf_counter() - start
     rate = metrics.bits_per_pixel(data, image)
     return {**measure(image, decoded), "bits_per_pixel": rate, "seconds": seconds}
-
-
-def _processor() -> str:
-    """The processor's model and cores, as the system tells it."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux
-        pass
-    return f"{model}, {os.cpu_count()} cores"

@@ -1,52 +1,243 @@
-"""PyTorch networks, built from one frozen configuration; their parameters and multiplications counted."""
+"""PyTorch networks, each built from one frozen configuration; parameters and multiplications counted."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+CENTRE = 128 / 255  # mid-grey: inputs are centred, since a common brightness makes layers ill-conditioned
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "none": nn.Identity,
+}
+NORMS = {"none": None, "batch": nn.BatchNorm2d}
+DENSE_TILE = 4  # feature-map places a side that one dense bottleneck looks at
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A plain convolutional network from image to image.
+    """One network from image to image; `arrangement` says how its layers are put together:
 
-    Pixels are first gathered into channels (`unshuffle` x `unshuffle` blocks, Shi et al. 2016
+    - `chain`: `depth` convolutions one after another;
+    - `residual`: a first and a last convolution, `depth` residual blocks between (He et al. 2016);
+    - `bottleneck`: `depth` times convolution and max-pooling by 2, at the narrowest place a dense
+      layer to `latent` numbers for each 4x4 places (none if 0), and the way back by upsampling;
+    - `unet`: `depth` scales, 1, 2, 3, ... residual blocks at each on the way down and up, the width
+      doubled by each halving, skip connections added (Ronneberger et al. 2015; Zhang et al. 2021);
+    - `rounding`: linear analysis of each block to `width` numbers, rounding to learnt steps, linear
+      synthesis.
+
+    Pixels are first gathered into channels (`unshuffle` x `unshuffle` squares, Shi et al. 2016
     backwards), so that one position of a feature map knows its place in JPEG's 8x8 grid whenever
     `unshuffle` is 8 and the image begins on the grid.
     """
 
+    arrangement: str = "chain"
     image_channels: int = 1
-    unshuffle: int = 8  # 8: the grid of JPEG is visible; 1: no position knows where a block begins
-    width: int = 96  # feature maps between the convolutions
-    depth: int = 3  # convolutions, first and last included
+    unshuffle: int = 2  # 8: the grid of JPEG is visible; 1: no position knows where a block begins
+    width: int = 32  # feature maps between the convolutions; of a U-Net at its finest scale
+    depth: int = 5
     kernel: int = 3
     activation: str = "relu"
+    norm: str = "none"  # between convolution and activation
+    dropout: float = 0.0  # share of feature maps set to zero in training (Tompson et al. 2015)
+    latent: int = 0
     residual: bool = True  # learn the change, not the picture
+
+    def __post_init__(self):
+        for name, known in (
+            ("arrangement", ARRANGEMENTS),
+            ("activation", ACTIVATIONS),
+            ("norm", NORMS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        for name in ("image_channels", "unshuffle", "width", "depth", "kernel"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}; it must be odd, so that it has a middle")
+
+    @property
+    def multiple(self) -> int:
+        """Pixels that the sides of an input must be a multiple of."""
+        halvings = {"bottleneck": self.depth, "unet": self.depth - 1}.get(self.arrangement, 0)
+        tile = DENSE_TILE if self.arrangement == "bottleneck" and self.latent else 1
+        return self.unshuffle * 2**halvings * tile
 
 
 class ConvolutionalNetwork(nn.Module):
-    """float32 (N, C, H, W) in [0, 1] to the same shape; H and W multiples of `config.unshuffle`."""
+    """float32 (N, C, H, W) in [0, 1] to the same shape; H and W multiples of `config.multiple`."""
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
-        layers: list[nn.Module] = []
-        for position, (inputs, outputs) in enumerate(_layer_channels(config)):
-            if position:
-                layers.append(ACTIVATIONS[config.activation]())
-            layers.append(nn.Conv2d(inputs, outputs, config.kernel, padding="same"))
+        self.body = ARRANGEMENTS[config.arrangement](config, config.image_channels * config.unshuffle**2)
         if config.residual:  # start as the network that does nothing
-            nn.init.zeros_(layers[-1].weight)
-            nn.init.zeros_(layers[-1].bias)
-        self.body = nn.Sequential(*layers)
+            _zero([layer for layer in self.body.modules() if isinstance(layer, nn.Conv2d)][-1])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        # centred, because a common brightness in every input makes the layers ill-conditioned
-        blocks = nn.functional.pixel_unshuffle(image - 0.5, self.config.unshuffle)
-        change = nn.functional.pixel_shuffle(self.body(blocks), self.config.unshuffle)
-        return image + change if self.config.residual else change + 0.5
+        squares = nn.functional.pixel_unshuffle(image - CENTRE, self.config.unshuffle)
+        # float32 again after bf16: sums with the picture keep its precision
+        output = nn.functional.pixel_shuffle(self.body(squares).float(), self.config.unshuffle)
+        return output + (image if self.config.residual else CENTRE)
+
+
+def chain(config: NetworkConfig, ends: int) -> nn.Module:
+    """(N, ends, h, w) to the same through `config.depth` convolutions."""
+    channels = [ends, *[config.width] * (config.depth - 1), ends]
+    layers = []
+    for inputs, outputs in zip(channels[:-2], channels[1:-1], strict=True):
+        layers += _layer(config, inputs, outputs)
+    return nn.Sequential(*layers, _convolution(config, channels[-2], ends))
+
+
+def residual(config: NetworkConfig, ends: int) -> nn.Module:
+    """(N, ends, h, w) to the same through `config.depth` residual blocks."""
+    return nn.Sequential(
+        _convolution(config, ends, config.width),
+        *[ResidualBlock(config, config.width) for _ in range(config.depth)],
+        _convolution(config, config.width, ends),
+    )
+
+
+def bottleneck(config: NetworkConfig, ends: int) -> nn.Module:
+    """(N, ends, h, w) to the same through a narrow middle: pooled, and dense where `config.latent`."""
+    down, up = [], []
+    for level in range(config.depth):
+        down += [*_layer(config, config.width if level else ends, config.width), nn.MaxPool2d(2)]
+        up += [nn.Upsample(scale_factor=2, mode="nearest"), *_layer(config, config.width, config.width)]
+    middle = [DenseTiles(config)] if config.latent else []
+    return nn.Sequential(*down, *middle, *up, _convolution(config, config.width, ends))
+
+
+class DenseTiles(nn.Module):
+    """(N, width, h, w) to the same: each tile of 4x4 places through one dense layer to `latent` numbers
+    and one dense layer back."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        size = config.width * DENSE_TILE**2
+        self.encode = nn.Linear(size, config.latent)
+        self.activation = ACTIVATIONS[config.activation]()
+        self.decode = nn.Linear(config.latent, size)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        tiles = nn.functional.pixel_unshuffle(maps, DENSE_TILE).movedim(1, -1)  # (N, h/4, w/4, 16 width)
+        tiles = self.decode(self.activation(self.encode(tiles)))
+        return nn.functional.pixel_shuffle(tiles.movedim(-1, 1), DENSE_TILE)
+
+
+class ResidualBlock(nn.Module):
+    """(N, width, h, w) to the same: convolution, activation, convolution, added to the input."""
+
+    def __init__(self, config: NetworkConfig, width: int):
+        super().__init__()
+        self.change = nn.Sequential(*_layer(config, width, width), _convolution(config, width, width))
+        _zero(self.change[-1])  # each block begins as nothing, and deep stacks train from the start
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps + self.change(maps)
+
+
+class UNet(nn.Module):
+    """(N, ends, h, w) to the same over `config.depth` scales; h and w multiples of 2**(depth - 1)."""
+
+    def __init__(self, config: NetworkConfig, ends: int):
+        super().__init__()
+        widths = [config.width * 2**level for level in range(config.depth)]
+
+        def blocks(level: int) -> nn.Module:
+            return nn.Sequential(*[ResidualBlock(config, widths[level]) for _ in range(level + 1)])
+
+        self.first = _convolution(config, ends, widths[0])
+        self.down = nn.ModuleList(map(blocks, range(config.depth)))
+        self.shrink = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
+        self.grow = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1), nn.PixelShuffle(2)) for w in widths[:-1]
+        )
+        self.up = nn.ModuleList(map(blocks, range(config.depth - 1)))
+        self.last = _convolution(config, widths[0], ends)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        maps, skips = self.down[0](self.first(maps)), []
+        for shrink, blocks in zip(self.shrink, self.down[1:], strict=True):
+            skips.append(maps)
+            maps = blocks(shrink(maps))
+        for grow, blocks in zip(reversed(self.grow), reversed(self.up), strict=True):
+            maps = blocks(grow(maps) + skips.pop())
+        return self.last(maps)
+
+
+class RoundingTransform(nn.Module):
+    """(N, ends, h, w) to the same: each block as `config.width` coefficients in whole steps.
+
+    The rows of `basis` (width, ends) take a block apart and, transposed, put it together; a
+    coefficient is counted in steps, whose logarithms are learnt, and the count is rounded. This is the
+    form of a transform coder; what the basis and the steps are is left to training.
+    """
+
+    def __init__(self, config: NetworkConfig, ends: int):
+        super().__init__()
+        self.basis = nn.Parameter(nn.init.orthogonal_(torch.empty(config.width, ends)))
+        self.log_steps = nn.Parameter(torch.full((config.width,), math.log(0.1)))  # of the range 0..1
+
+    def forward(self, blocks: torch.Tensor) -> torch.Tensor:
+        steps = self.log_steps.exp()
+        analysis = (self.basis / steps[:, None])[:, :, None, None]
+        synthesis = (self.basis * steps[:, None]).T[:, :, None, None]
+        return nn.functional.conv2d(Round.apply(nn.functional.conv2d(blocks, analysis)), synthesis)
+
+
+class Round(torch.autograd.Function):
+    """Whole numbers forwards; backwards the slope 12 d^2, d the distance to the nearest whole number.
+
+    Rounding is flat between its steps, so its true gradient is zero nearly everywhere. The slope is
+    that of a cubic staircase (mean 1 over a step): steep where the decision may turn, flat where it
+    is safe.
+    """
+
+    @staticmethod
+    def forward(context, x: torch.Tensor) -> torch.Tensor:
+        rounded = x.round()
+        context.save_for_backward(x - rounded)
+        return rounded
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        (distance,) = context.saved_tensors
+        return gradient * 12 * distance.square()
+
+
+ARRANGEMENTS = {
+    "chain": chain,
+    "residual": residual,
+    "bottleneck": bottleneck,
+    "unet": UNet,
+    "rounding": RoundingTransform,
+}
+
+# The course's ladder, rung by rung, and the networks that are shipped.
+NETWORKS = {
+    "plain": NetworkConfig(depth=5),
+    "deeper": NetworkConfig(depth=10),
+    "batch_norm": NetworkConfig(depth=10, norm="batch"),
+    "dropout": NetworkConfig(depth=10, dropout=0.1),
+    "pooling": NetworkConfig("bottleneck", depth=2, residual=False),
+    "dense": NetworkConfig("bottleneck", depth=2, latent=64, residual=False),
+    "residual": NetworkConfig("residual", depth=4),
+    "unet": NetworkConfig("unet", width=16, depth=3),
+    "grid": NetworkConfig(unshuffle=8, width=256, depth=3, kernel=1),
+    "rounding": NetworkConfig("rounding", unshuffle=8, width=64, residual=False),
+    "restorer": NetworkConfig("unet", width=47, depth=3),  # the widest below 100 kMAC a pixel in colour
+}
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -55,12 +246,27 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def macs_per_pixel(config: NetworkConfig) -> float:
-    """Multiply-accumulates per pixel of the input picture; biases and activations not counted."""
-    per_position = sum(i * o * config.kernel**2 for i, o in _layer_channels(config))
-    return per_position / config.unshuffle**2
+    """Multiply-accumulates per pixel of the input picture; biases, norms and activations not counted."""
+    side = math.lcm(64, config.multiple)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        ConvolutionalNetwork(config)(torch.zeros(1, config.image_channels, side, side))
+    return counter.get_total_flops() / 2 / side**2
 
 
-def _layer_channels(config: NetworkConfig) -> list[tuple[int, int]]:
-    ends = config.image_channels * config.unshuffle**2
-    channels = [ends, *[config.width] * (config.depth - 1), ends]
-    return list(zip(channels[:-1], channels[1:], strict=True))
+def _layer(config: NetworkConfig, inputs: int, outputs: int) -> Iterator[nn.Module]:
+    """Convolution, norm, activation, dropout: those that the configuration asks for."""
+    yield _convolution(config, inputs, outputs)
+    if config.norm != "none":
+        yield NORMS[config.norm](outputs)
+    yield ACTIVATIONS[config.activation]()
+    if config.dropout:
+        yield nn.Dropout2d(config.dropout)
+
+
+def _convolution(config: NetworkConfig, inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, config.kernel, padding=config.kernel // 2)
+
+
+def _zero(layer: nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import skimage.data
 from PIL import Image
 
 from helpers import DATA, StudyError
@@ -77,6 +76,8 @@ def open_set(where: str | Path) -> ImageSet:
     Raises StudyError, one line, where there is nothing to read or `info.txt` is broken.
     """
     if where == "samples":
+        import skimage.data  # only here, so that training on a folder needs no scikit-image
+
         folder = Path(skimage.data.__file__).parent
         scenes = tuple(Scene(name, folder / f"{name}.png") for name in sorted(SAMPLES))
         return ImageSet("samples", scenes, "samples")

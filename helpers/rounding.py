@@ -1,0 +1,57 @@
+"""Where the rounding imitator starts: a basis and steps estimated from the pixels of training pairs."""
+
+import math
+
+import numpy as np
+import torch
+
+from helpers.models import CENTRE, ConvolutionalNetwork
+from helpers.training.pairs import Photographs
+
+PATCHES = 2000
+STEPS = torch.arange(15, 300, 0.5) / 255  # candidates, in units of the range 0..1
+SMALLEST = 12 / 255  # coefficients below are the rounding noise of decoded pixels
+FEWEST = 200  # coefficients from which a step is read
+
+
+def start_from_pixels(
+    network: ConvolutionalNetwork, photographs: Photographs, qualities: tuple[int, int], seed: int
+) -> None:
+    """Sets basis and steps of a rounding network to statistics of training pairs at one quality.
+
+    The basis is the separable Karhunen-Loeve transform of the originals: the eigenvectors of the
+    covariance of eight neighbouring pixels, along rows and columns alike. In that basis the
+    coefficients of *decoded* pictures crowd at multiples of the steps that coded them; each step is
+    the period that its coefficients agree on best. No cosine and no table is used.
+    """
+    rng = np.random.default_rng(seed)
+    originals, coded = photographs.draw("imitate", PATCHES, qualities, rng)
+    unshuffle = network.config.unshuffle
+    originals, coded = (blocks_of(images - CENTRE, unshuffle) for images in (originals, coded))
+    basis = karhunen_loeve(originals, unshuffle)
+    steps = torch.stack([period_of(coefficients) for coefficients in (coded @ basis.T).T])
+    with torch.no_grad():
+        network.body.basis.copy_(basis)
+        network.body.log_steps.copy_(steps.log())
+
+
+def blocks_of(images: torch.Tensor, size: int) -> torch.Tensor:
+    """The blocks of (N, 1, H, W) on the grid, as rows of size * size pixels."""
+    blocks = torch.nn.functional.pixel_unshuffle(images, size)
+    return blocks.permute(0, 2, 3, 1).reshape(-1, size * size)
+
+
+def karhunen_loeve(blocks: torch.Tensor, size: int) -> torch.Tensor:
+    """Separable KLT (size^2, size^2) of blocks (n, size^2), one basis block a row, largest variance first."""
+    squares = blocks.view(-1, size, size)
+    covariance = torch.einsum("nij,nik->jk", squares, squares) + torch.einsum("nij,nkj->ik", squares, squares)
+    vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1).T
+    return torch.kron(vectors, vectors)
+
+
+def period_of(coefficients: torch.Tensor) -> torch.Tensor:
+    """The step of which most coefficients (n,) are near a multiple; a large one where nearly all are zero."""
+    found = coefficients[coefficients.abs() > SMALLEST][:PATCHES]
+    if len(found) < FEWEST:
+        return torch.tensor(400 / 255)
+    return STEPS[torch.cos(2 * math.pi * found / STEPS[:, None]).mean(1).argmax()]

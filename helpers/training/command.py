@@ -1,0 +1,168 @@
+"""`python -m helpers train`: photographs in, a weights file with its model card and a record out."""
+
+import argparse
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, fields, replace
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from helpers import StudyError
+from helpers.data.loading import shown
+from helpers.models import NETWORKS, ConvolutionalNetwork, count_parameters, macs_per_pixel
+from helpers.records import environment, write_record
+from helpers.rounding import start_from_pixels
+from helpers.training.checkpoint import Checkpoints
+from helpers.training.config import TrainingConfig
+from helpers.training.loop import place, train
+from helpers.training.pairs import Photographs, read_photographs
+from helpers.weights import digest, load_network, save_network
+
+DEFAULT_NETWORK = {"restore": "restorer", "imitate": "rounding"}
+MEASURED_SECONDS = 30  # of training, thrown away, from which --minutes fixes the steps
+
+
+def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
+    """Trains as the options say. `complain` hears one line for each picture that can't be used."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, rank, world = place()
+    _check_paths(options)
+    checkpoints = Checkpoints(
+        options.out.with_suffix(".checkpoint.json"), options.checkpoint_seconds, options.resume
+    )
+    if checkpoints.path.exists() and not options.resume:
+        name = shown(checkpoints.path)
+        raise StudyError(f"{name}: a training was interrupted here; use --resume, or remove this file")
+    saved = checkpoints.read()["about"] if options.resume else {}
+    config = _config(options, saved)
+    images = read_photographs(options.images, config.patch, complain)
+    photographs = Photographs(images, config.space, config.patch, device)
+    network, card = _network(options, config, photographs)
+    if options.minutes and not saved:
+        if world > 1:
+            raise StudyError("train: give --steps to several processes, so that all take the same number")
+        config = replace(config, steps=_steps_in(options.minutes, network, photographs, config))
+        print(f"{config.steps} steps fit into {options.minutes:g} minutes", flush=True)
+    about = {
+        "training": asdict(config) | {"qualities": list(config.qualities)},
+        "network": asdict(network.config),
+        "pictures": photographs.digest(),
+        "threads": torch.get_num_threads(),
+        "processes": world,
+    }
+    _check_same(saved, about, checkpoints.path)
+    checkpoints = replace(checkpoints, about=about)
+    curve = train(network, photographs, config, lambda line: print(line, flush=True), checkpoints)
+    if rank == 0:
+        leg = _leg(about, photographs, network, config, curve)
+        card = {
+            "task": config.task,
+            "space": config.space,
+            "parameters": count_parameters(network),
+            "macs_per_pixel": macs_per_pixel(network.config),
+            "legs": [*card.get("legs", []), leg],
+        }
+        save_network(network, options.out, card)
+        write_record({**card, "curve": _thinned(curve)}, options.out.with_suffix(".json"))
+        checkpoints.remove()
+        print(f"{shown(options.out)}: {config.steps} steps in {leg['seconds']:.0f} s")
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    if options.out.suffix != ".safetensors":
+        raise StudyError(f"{shown(options.out)}: a weights file must end in .safetensors")
+    if not options.out.parent.is_dir():
+        raise StudyError(f"{shown(options.out.parent)}: is not a folder")
+    if options.init and options.network:
+        raise StudyError("train: --init brings its own network; leave --network out")
+
+
+def _config(options: argparse.Namespace, saved: dict | None) -> TrainingConfig:
+    """What was asked for, over what the checkpoint says, over the defaults."""
+    defaults = saved["training"] if saved else {"precision": _precision()}
+    asked = {f.name: getattr(options, f.name) for f in fields(TrainingConfig)}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    settings = {**defaults, **asked}
+    settings["qualities"] = tuple(settings.get("qualities", (10, 10)))
+    try:
+        return TrainingConfig(**settings)
+    except ValueError as error:
+        raise StudyError(f"train: {error}") from None
+
+
+def _precision() -> str:
+    """bfloat16 where the processor multiplies it natively, which is about twice as fast; else float32."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # not Linux
+        return "float32"
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
+def _network(options: argparse.Namespace, config: TrainingConfig, photographs: Photographs):
+    """(network to train, card of the weights that it starts from)."""
+    if options.init:
+        return load_network(options.init, config.task, config.space)
+    channels = 1 if config.space == "y" else 3
+    name = options.network or DEFAULT_NETWORK[config.task]
+    if name not in NETWORKS:
+        raise StudyError(f"train: there is no network {name!r}; known are {', '.join(NETWORKS)}")
+    shape = NETWORKS[name]
+    torch.manual_seed(config.seed)
+    network = ConvolutionalNetwork(replace(shape, image_channels=channels))
+    if config.patch % network.config.multiple:
+        raise StudyError(f"train: the network needs patches that are multiples of {network.config.multiple}")
+    if network.config.arrangement == "rounding" and not options.resume:
+        start_from_pixels(network, photographs, config.qualities, config.seed)
+    return network, {}
+
+
+def _steps_in(minutes: float, network, photographs: Photographs, config: TrainingConfig) -> int:
+    """Steps that fit into so many minutes, by the speed of half a minute of training a copy."""
+    trial, budget = deepcopy(network), min(MEASURED_SECONDS, 6 * minutes)
+    train(trial, photographs, replace(config, steps=3, warm_up=1))  # the first steps build and compile
+    steps, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < budget:
+        train(trial, photographs, replace(config, steps=10, warm_up=1, learning_rate=0.0))
+        steps += 10
+    return max(10, int(60 * minutes * steps / seconds))
+
+
+def _check_same(saved: dict, about: dict, path: Path) -> None:
+    """Raises StudyError, naming the first difference, where a checkpoint is of another training."""
+    for what, then in saved.items():
+        now = about[what]
+        if isinstance(then, dict):
+            what, then, now = next(
+                ((k, then.get(k), now[k]) for k in now if then.get(k) != now[k]), (what, then, now)
+            )
+        if then != now:
+            raise StudyError(f"{shown(path)}: was made with {what} {then!r}, not {now!r}; use the same")
+
+
+def _leg(about: dict, photographs: Photographs, network, config: TrainingConfig, curve: list[dict]) -> dict:
+    return {
+        "date": date.today().isoformat(),
+        **{key: about[key] for key in ("training", "threads", "processes")},
+        "pictures": {
+            "count": len(photographs.names),
+            "megapixels": round(photographs.megapixels, 2),
+            "sha256": about["pictures"],
+        },
+        "seconds": curve[-1]["seconds"],
+        "pixels": config.steps * config.batch * about["processes"] * config.patch**2,
+        "weights_sha256": digest(network.state_dict()),  # in float32, before they are rounded for the file
+        **environment(),
+    }
+
+
+def _thinned(curve: list[dict], points: int = 200) -> list[dict]:
+    return curve[:: -(-len(curve) // points)]

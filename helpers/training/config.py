@@ -1,0 +1,43 @@
+"""What a training is; read by the command line without loading torch."""
+
+from dataclasses import dataclass
+
+TASKS = ("imitate", "restore")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training is, apart from the network and the pictures: with them it fixes every weight."""
+
+    task: str = "restore"  # or imitate
+    space: str = "y"  # or rgb
+    qualities: tuple[int, int] = (10, 10)  # lowest and highest JPEG quality
+    steps: int = 600
+    batch: int = 16  # patches a step
+    patch: int = 64  # pixels a side
+    loss: str = "mse"
+    optimizer: str = "adam"
+    learning_rate: float = 3e-3  # at its highest
+    schedule: str = "cosine"
+    warm_up: int = 50  # steps of linear rise, before any schedule
+    gradient_clip: float = 0.5  # norm
+    average: float = 0.0  # decay of the running mean of the weights that is kept in the end; 0: none
+    precision: str = "float32"  # or bfloat16, inside the network
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, known in (
+            ("task", TASKS),
+            ("space", ("y", "rgb")),
+            ("loss", ("mse", "l1")),
+            ("optimizer", ("adam", "sgd")),
+            ("schedule", ("constant", "step", "plateau", "cosine")),
+            ("precision", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        if not 1 <= self.qualities[0] <= self.qualities[1] <= 95:
+            raise ValueError(f"qualities are {self.qualities}; they must rise within 1..95")
+        grid = 8 if self.space == "y" else 16  # subsampled chroma has blocks of 16 pixels
+        if self.patch < grid or self.patch % grid:
+            raise ValueError(f"patch is {self.patch}; in space {self.space} it must be a multiple of {grid}")
