@@ -41,16 +41,17 @@ def data(options: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(options: argparse.Namespace) -> int:
+def measure(options: argparse.Namespace) -> int:
     """Measures a task on an image set; a bad picture is reported, the rest is done, status 2."""
     from tqdm import tqdm
 
     from helpers.data import open_set
     from helpers.data.loading import shown
-    from helpers.evaluation import evaluate_jpeg, mean_table
+    from helpers.evaluation import default_weights, evaluate, mean_table
     from helpers.records import write_record
 
     images = open_set(options.images)
+    weights = options.weights or default_weights(options.task, options.space)
     errors: list[str] = []
     with tqdm(total=len(images), unit="image", disable=None) as bar:
 
@@ -58,10 +59,15 @@ def evaluate(options: argparse.Namespace) -> int:
             errors.append(line)
             bar.write(line, file=sys.stderr)
 
-        record = evaluate_jpeg(images, options.quality, options.space, on_error, lambda name: bar.update())
+        record = evaluate(
+            options.task, images, options.quality, options.space, on_error, lambda name: bar.update(), weights
+        )
     count = len(record["rows"][0]["images"])
     print(f"{record['task']} on {shown(record['set'])}, {count} images, {record['space_means']}")
-    print(mean_table(record).to_string(index=False, float_format="{:.4f}".format))
+    if weights:
+        parameters, macs = record["parameters"], record["macs_per_pixel"]
+        print(f"{weights.name}: {parameters:,} parameters, {macs:,.0f} MAC a pixel")
+    print(mean_table(record).to_string(index=False, float_format="{:.4f}".format, na_rep=""))
     if options.json:
         write_record(record, options.json)
     return 2 if errors else 0
@@ -81,6 +87,35 @@ def train(options: argparse.Namespace) -> int:
     return 2 if errors else 0
 
 
+def restore(options: argparse.Namespace) -> int:
+    """Restores JPEG files; one that can't be is reported, the rest is done, status 2."""
+    from tqdm import tqdm
+
+    from helpers.restoring import jpeg_files, restore_file
+
+    pairs, failed = jpeg_files(options.source, options.target), 0
+    if options.source.is_dir():
+        try:
+            options.target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"{options.target}: can't be made a folder ({error.strerror})") from None
+    for source, target in pairs:
+        with tqdm(desc=source.name, unit="tile", disable=None, leave=len(pairs) == 1) as bar:
+
+            def on_tile(count: int, bar: tqdm = bar) -> None:
+                bar.total = count
+                bar.update()
+
+            try:
+                restore_file(source, target, on_tile)
+            except StudyError as error:
+                failed += 1
+                bar.write(str(error), file=sys.stderr)
+    if len(pairs) > 1:
+        print(f"{len(pairs) - failed} of {len(pairs)} pictures restored")
+    return 2 if failed else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -96,12 +131,18 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=data)
 
     command = commands.add_parser("evaluate", help="PSNR, SSIM, PSNR-B and rate, image by image")
-    command.add_argument("task", choices=["jpeg"])
+    command.add_argument("task", choices=["jpeg", *TASKS])
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
     command.add_argument("--quality", nargs="+", type=_quality, default=[10, 20, 30, 40], metavar="Q")
     command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
+    command.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped ones")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
-    command.set_defaults(run=evaluate)
+    command.set_defaults(run=measure)
+
+    command = commands.add_parser("restore", help="a JPEG photograph in, a better picture out")
+    command.add_argument("source", type=Path, metavar="IN", help="JPEG file, or folder of them")
+    command.add_argument("target", type=Path, metavar="OUT", help="file .png, .webp or .jpg, or folder")
+    command.set_defaults(run=restore)
 
     command = commands.add_parser("train", help="train a network on photographs")
     command.add_argument("task", choices=TASKS)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,10 @@ import pandas as pd
 from helpers import StudyError, jpeg, metrics
 from helpers.data import ImageSet
 from helpers.data.loading import shown
+from helpers.models import ConvolutionalNetwork
 from helpers.records import environment
+from helpers.restoring import reconstruct
+from helpers.weights import WEIGHTS, load_network
 
 SPACES = {
     "y": ("Y (BT.601 luma, 16..235), coded and compared as a grey picture", jpeg.luma),
@@ -18,44 +22,65 @@ SPACES = {
 }
 
 
-def evaluate_jpeg(
+def evaluate(
+    task: str,
     images: ImageSet,
     qualities: list[int],
     space: str,
     on_error: Callable[[str], None],
     on_image: Callable[[str], None] = lambda name: None,
+    weights: Path | None = None,
 ) -> dict:
-    """JPEG against the originals: a record with one row a quality, means over per-image measures.
+    """A task on an image set: a record whose rows hold means over per-image measures.
 
+    Task `jpeg` compares JPEG with the originals. `restore` adds what the network of `weights` makes of
+    the JPEG, beside the row that does nothing ("identity"). `imitate` compares the network's picture
+    of the original with the JPEG and with the original, beside doing nothing and the JPEG itself.
     `space` is a key of SPACES. A picture that can't be read or measured goes to `on_error` as one
     line and the rest is done; `on_image` hears each name that is finished. Raises StudyError where
-    nothing is left.
+    nothing is left or the weights don't fit.
     """
-    rows = {quality: [] for quality in qualities}
-    qualities = list(rows)  # each once
+    network, card = load_network(weights, task, space) if task != "jpeg" else (None, {})
+    model = weights.stem if weights else "jpeg"
+    rows: dict[tuple, list[dict]] = {}
     for name, image in images.images(on_error):
         target = SPACES[space][1](image)
         try:
-            measured = {quality: _measure_jpeg(target, quality) for quality in qualities}
-        except ValueError as error:  # too small for a window
+            measured = {
+                (*key, quality): values
+                for quality in dict.fromkeys(qualities)  # each once
+                for key, values in _judge(task, target, quality, network, model).items()
+            }
+        except ValueError as error:  # too small for a window, grey where the network takes colour
             on_error(f"{shown(images[name].path)}: {error}")
             continue
-        for quality in qualities:
-            rows[quality].append({"name": name, **measured[quality]})
+        for key, values in measured.items():
+            rows.setdefault(key, []).append({"name": name, **values})
         on_image(name)
-    if not rows[qualities[0]]:
+    if not rows:
         raise StudyError(f"{shown(images.name)}: no picture could be measured")
     return {
-        "task": "jpeg",
+        "task": task,
         "space": space,
         "space_means": SPACES[space][0],
         "set": images.name,
-        "weights": None,
-        "parameters": 0,
-        "macs_per_pixel": 0,
+        "weights": weights.name if weights else None,
+        "parameters": card.get("parameters", 0),
+        "macs_per_pixel": card.get("macs_per_pixel", 0),
         **environment(),
-        "rows": [row("jpeg", "original", quality, rows[quality]) for quality in qualities],
+        "rows": [row(*key, found) for key, found in rows.items()],
     }
+
+
+def default_weights(task: str, space: str) -> Path | None:
+    """The shipped weights of a task and space; None for `jpeg`, which needs none."""
+    if task == "jpeg":
+        return None
+    name = f"restore_{space}" if task == "restore" else f"imitate_{space}_q10"
+    path = WEIGHTS / f"{name}.safetensors"
+    if not path.exists():
+        raise StudyError(f"{task}: no weights are shipped for space {space}; name a file with --weights")
+    return path
 
 
 def image_table(record: dict) -> pd.DataFrame:
@@ -89,10 +114,28 @@ def row(method: str, reference: str, quality: int, images: list[dict]) -> dict:
     return {"method": method, "reference": reference, "quality": quality, **means, "images": images}
 
 
-def _measure_jpeg(image: np.ndarray, quality: int) -> dict[str, float]:
+def _judge(
+    task: str, original: np.ndarray, quality: int, network: ConvolutionalNetwork | None, model: str
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Measures of one picture by (method, reference); the rows of a record in their order."""
     start = time.perf_counter()
-    data = jpeg.encode(image, quality)
-    decoded = jpeg.decode(data)
+    data = jpeg.encode(original, quality)
+    coded = jpeg.decode(data)
     seconds = time.perf_counter() - start
-    rate = metrics.bits_per_pixel(data, image)
-    return {**measure(image, decoded), "bits_per_pixel": rate, "seconds": seconds}
+    if task == "jpeg":
+        rate = metrics.bits_per_pixel(data, original)
+        return {(model, "original"): {**measure(original, coded), "bits_per_pixel": rate, "seconds": seconds}}
+    start = time.perf_counter()
+    output = reconstruct(network, coded if task == "restore" else original)
+    cost = {"seconds": time.perf_counter() - start}
+    if task == "restore":
+        return {
+            ("identity", "original"): measure(original, coded),
+            (model, "original"): {**measure(original, output), **cost},
+        }
+    return {
+        ("identity", "jpeg"): measure(coded, original),
+        (model, "jpeg"): {**measure(coded, output), **cost},
+        ("jpeg", "original"): measure(original, coded),
+        (model, "original"): {**measure(original, output), **cost},
+    }

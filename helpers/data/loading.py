@@ -1,6 +1,8 @@
 """Any picture file to one array, by its content and by stated rules."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,13 @@ def load_image(path: str | Path) -> np.ndarray:
     Raises ImageError where the file is missing, empty, truncated, no picture, of floating-point
     pixels, or larger than Pillow's limit against decompression bombs.
     """
+    with opened(path) as picture:
+        return to_array(ImageOps.exif_transpose(picture))
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """A Pillow picture, decoded; whatever goes wrong until the block ends is raised as ImageError."""
     path, name = Path(path), shown(path)
     try:
         size = path.stat().st_size
@@ -50,7 +59,9 @@ def load_image(path: str | Path) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 picture.load()
-                return to_array(ImageOps.exif_transpose(picture))
+                yield picture
+    except ImageError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
         raise ImageError(f"{name}: has more than {limit:,} pixels, Pillow's limit") from None
