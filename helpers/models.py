@@ -180,20 +180,23 @@ class RoundingTransform(nn.Module):
     """(N, ends, h, w) to the same: each block as `config.width` coefficients in whole steps.
 
     The rows of `basis` (width, ends) take a block apart and, transposed, put it together; a
-    coefficient is counted in steps, whose logarithms are learnt, and the count is rounded. This is the
-    form of a transform coder; what the basis and the steps are is left to training.
+    coefficient is counted in steps, whose logarithms are learnt, and the count is rounded after a
+    learnt push away from zero, which decides ties. This is the form of a transform coder; what basis
+    and steps are is left to training.
     """
 
     def __init__(self, config: NetworkConfig, ends: int):
         super().__init__()
         self.basis = nn.Parameter(nn.init.orthogonal_(torch.empty(config.width, ends)))
         self.log_steps = nn.Parameter(torch.full((config.width,), math.log(0.1)))  # of the range 0..1
+        self.push = nn.Parameter(torch.zeros(config.width, 1, 1))  # in steps
 
     def forward(self, blocks: torch.Tensor) -> torch.Tensor:
         steps = self.log_steps.exp()
         analysis = (self.basis / steps[:, None])[:, :, None, None]
         synthesis = (self.basis * steps[:, None]).T[:, :, None, None]
-        return nn.functional.conv2d(Round.apply(nn.functional.conv2d(blocks, analysis)), synthesis)
+        counts = nn.functional.conv2d(blocks, analysis)
+        return nn.functional.conv2d(Round.apply(counts + self.push * counts.sign()), synthesis)
 
 
 class Round(torch.autograd.Function):

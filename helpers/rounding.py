@@ -11,7 +11,7 @@ from helpers.training.pairs import Photographs
 PATCHES = 2000
 STEPS = torch.arange(15, 300, 0.5) / 255  # candidates, in units of the range 0..1
 SMALLEST = 12 / 255  # coefficients below are the rounding noise of decoded pixels
-FEWEST = 200  # coefficients from which a step is read
+FEWEST = 50  # coefficients from which a step is read
 
 
 def start_from_pixels(
@@ -42,10 +42,16 @@ def blocks_of(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def karhunen_loeve(blocks: torch.Tensor, size: int) -> torch.Tensor:
-    """Separable KLT (size^2, size^2) of blocks (n, size^2), one basis block a row, largest variance first."""
+    """Separable KLT (size^2, size^2) of blocks (n, size^2), one basis block a row, constant block first.
+
+    Segments of rows and columns lose their means before their covariance is taken: brightness varies
+    so much more than the rest that it would leak into every other eigenvector.
+    """
     squares = blocks.view(-1, size, size)
-    covariance = torch.einsum("nij,nik->jk", squares, squares) + torch.einsum("nij,nkj->ik", squares, squares)
-    vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1).T
+    segments = torch.cat([squares, squares.transpose(1, 2)]).reshape(-1, size)
+    segments = segments - segments.mean(1, keepdim=True)
+    vectors = torch.linalg.eigh(segments.T @ segments).eigenvectors.flip(1).T  # the constant comes last
+    vectors = vectors.roll(1, dims=0)
     return torch.kron(vectors, vectors)
 
 

@@ -36,6 +36,12 @@ class TrainingConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        for name in ("steps", "batch", "patch", "warm_up", "learning_rate", "gradient_clip"):
+            least = 1 if name in ("steps", "batch", "patch") else 0
+            if not getattr(self, name) >= least:  # nan is not
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; it must lie in [0, 1)")
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 95:
             raise ValueError(f"qualities are {self.qualities}; they must rise within 1..95")
         grid = 8 if self.space == "y" else 16  # subsampled chroma has blocks of 16 pixels

@@ -74,7 +74,7 @@ def train(
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _rate(progress, config)
+                group["lr"] = config.learning_rate * learning_rate_factor(progress, config)
             optimizer.step()
             progress.step += 1
             _update_average(average, network, config, progress.step)
@@ -127,16 +127,16 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
     return torch.optim.Adam(network.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
-def _rate(progress: Progress, config: TrainingConfig) -> float:
+def learning_rate_factor(progress: Progress, config: TrainingConfig) -> float:
     """Factor on the learning rate at a step: a linear rise, then the schedule."""
     if progress.step < config.warm_up:
         return (progress.step + 1) / config.warm_up
-    done = (progress.step - config.warm_up) / max(1, config.steps - config.warm_up)
+    done, whole = progress.step - config.warm_up, max(1, config.steps - config.warm_up)
     return {
         "constant": 1.0,
-        "step": 0.1 ** (int(done * 3)),  # a tenth after each third
+        "step": 0.1 ** (3 * done // whole),  # a tenth after each third
         "plateau": progress.rate_factor,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),  # Loshchilov and Hutter 2017
+        "cosine": 0.5 * (1 + math.cos(math.pi * done / whole)),  # Loshchilov and Hutter 2017
     }[config.schedule]
 
 

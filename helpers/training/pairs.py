@@ -12,6 +12,8 @@ from helpers.data import open_set
 from helpers.data.loading import shown
 from helpers.training.device_jpeg import jpeg_on_device
 
+CPU = torch.device("cpu")
+
 
 class Photographs:
     """uint8 pictures of one kind, all (H, W) for space `y` or all (H, W, 3) for `rgb`, to draw patches from.
@@ -21,9 +23,7 @@ class Photographs:
     codes each patch.
     """
 
-    def __init__(
-        self, images: Mapping[str, np.ndarray], space: str, patch: int, device: torch.device | None = None
-    ):
+    def __init__(self, images: Mapping[str, np.ndarray], space: str, patch: int, device: torch.device = CPU):
         self.patch = patch
         self.names = sorted(name for name, image in images.items() if min(image.shape[:2]) >= patch)
         if not self.names:
@@ -33,9 +33,9 @@ class Photographs:
         self.megapixels = float(pixels.sum() / 1e6)
         self._share = pixels / pixels.sum()
         self.channels = 1 if space == "y" else 3
-        self.device = device or torch.device("cpu")
-        if self.device.type == "cuda":
-            self._to_device()
+        self._pixels = None
+        if device.type == "cuda":
+            self.to_device(device)
 
     def digest(self) -> str:
         """SHA-256 of all pixels: two runs with the same one drew from the same pictures."""
@@ -60,7 +60,7 @@ class Photographs:
         turns = rng.integers(2, size=(count, 3)).astype(bool)  # transpose, upside down, mirror
         low, high = np.log(qualities[0] - 0.5), np.log(qualities[1] + 0.5)
         drawn = np.rint(np.exp(rng.uniform(low, high, count))).astype(int).clip(*qualities)
-        cut = self._cut_on_device if self.device.type == "cuda" else self._cut
+        cut = self._cut if self._pixels is None else self._cut_on_device
         originals, coded = cut(chosen, corners, turns, drawn)
         return (originals, coded) if task == "imitate" else (coded, originals)
 
@@ -74,17 +74,20 @@ class Photographs:
         coded = [jpeg.decode(jpeg.encode(x, int(q))) for x, q in zip(originals, qualities, strict=True)]
         return to_tensor(np.stack(originals)), to_tensor(np.stack(coded))
 
-    def _to_device(self) -> None:
+    def to_device(self, device: torch.device) -> None:
+        """From now on patches are cut and coded on the device."""
         flat = [image.reshape(-1, self.channels) for image in self.images]
         sizes = np.array([len(pixels) for pixels in flat])
         self._start = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self._pixels = torch.from_numpy(np.concatenate(flat)).to(self.device)
+        self._pixels = torch.from_numpy(np.concatenate(flat)).to(device)
 
     def _cut_on_device(self, chosen, corners, turns, qualities) -> tuple[torch.Tensor, torch.Tensor]:
-        def each(values):  # one number a patch, to be spread over (N, patch, patch)
-            return torch.as_tensor(np.asarray(values), device=self.device)[:, None, None]
+        device = self._pixels.device
 
-        steps = torch.arange(self.patch, device=self.device)
+        def each(values):  # one number a patch, to be spread over (N, patch, patch)
+            return torch.as_tensor(np.asarray(values), device=device)[:, None, None]
+
+        steps = torch.arange(self.patch, device=device)
         rows, columns = torch.meshgrid(steps, steps, indexing="ij")
         transpose, down, mirror = (each(turns[:, k]) for k in range(3))
         rows, columns = (
@@ -97,7 +100,7 @@ class Photographs:
             each(self._start[chosen]) + (each(corners[:, 0]) + rows) * width + (each(corners[:, 1]) + columns)
         )
         originals = self._pixels[places].permute(0, 3, 1, 2).float()
-        coded = jpeg_on_device(originals, torch.as_tensor(qualities, device=self.device))
+        coded = jpeg_on_device(originals, torch.as_tensor(qualities, device=device))
         return originals / 255, coded / 255
 
 

@@ -1,0 +1,189 @@
+"""Restoring files: any size and orientation, tiles that don't show, metadata kept, one line for bad files."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms, ImageOps
+
+from helpers import ROOT, jpeg, metrics, restoring
+from helpers.data import load_image, open_set
+from helpers.models import ConvolutionalNetwork, NetworkConfig
+from helpers.restoring import HALO, reconstruct
+from helpers.weights import WEIGHTS, load_network
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SHIPPED = sorted(WEIGHTS.glob("restore_*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def colour():
+    return open_set("samples")["coffee"].load()[:123, :165]
+
+
+def restore(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "helpers", "restore", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def write_jpeg(path: Path, image: np.ndarray, orientation: int | None = None, **options) -> Path:
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+        exif[0x010F] = "a camera"
+    Image.fromarray(image).save(path, "JPEG", **{"quality": 20, "exif": exif, **options})
+    return path
+
+
+def restless(config: NetworkConfig) -> ConvolutionalNetwork:
+    """A network whose every weight counts and whose output depends on all that it sees."""
+    torch.manual_seed(0)
+    network = ConvolutionalNetwork(config)
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.abs().sum():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return network
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (17, 30), (1, 1), (9, 8), (1, 50)])
+def test_any_size_comes_back(shape):
+    for channels, extra in ((1, ()), (3, (3,))):
+        config = NetworkConfig("unet", image_channels=channels, width=8, depth=2)
+        image = np.random.default_rng(0).integers(0, 256, (*shape, *extra), dtype=np.uint8)
+        assert np.array_equal(reconstruct(ConvolutionalNetwork(config), image), image)
+
+
+def test_tiles_do_not_show(monkeypatch):
+    network = restless(NetworkConfig("unet", image_channels=3, width=16, depth=3))
+    image = open_set("samples")["astronaut"].load()[:437, :365]
+    whole = reconstruct(network, image)
+    monkeypatch.setattr(restoring, "TILE", 128)
+    count = []
+    tiled = reconstruct(network, image, lambda: count.append(1))
+    assert len(count) == 4 * 3
+    assert np.abs(whole.astype(int) - image).max() > 3  # it does something
+    assert np.abs(tiled.astype(int) - whole).max() <= 1 and np.mean(tiled != whole) < 1e-4
+
+
+def test_without_the_halo_tiles_would_show(monkeypatch):
+    network = restless(NetworkConfig("unet", image_channels=3, width=16, depth=3))
+    image = open_set("samples")["astronaut"].load()[:437, :365]
+    whole = reconstruct(network, image)
+    monkeypatch.setattr(restoring, "TILE", 128)
+    monkeypatch.setattr(restoring, "HALO", 8)
+    assert np.mean(reconstruct(network, image) != whole) > 1e-3
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_restorers_see_no_further_than_the_halo(path):
+    network, _ = load_network(path)
+    side = 4 * HALO
+    image = torch.rand(1, network.config.image_channels, side, side, requires_grad=True)
+    middle = side // 2
+    for place in (middle, middle + 7):  # a block's first and last pixel
+        (gradient,) = torch.autograd.grad(network.double()(image.double())[0, 0, place, place], image)
+        rows = gradient[0].abs().sum(0).sum(1).nonzero()
+        assert place - rows.min() <= HALO and rows.max() - place <= HALO
+
+
+def test_a_network_of_other_channels_is_named():
+    with pytest.raises(ValueError, match="takes 1 channels, the image has 3"):
+        reconstruct(ConvolutionalNetwork(NetworkConfig()), np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp"])
+def test_a_restored_file_is_better_than_the_jpeg(tmp_path, colour, ending):
+    for original in (colour, jpeg.full_range_grey(colour)):
+        source = write_jpeg(tmp_path / "in.jpg", original, quality=10)
+        process = restore(source, tmp_path / f"out{ending}")
+        assert process.returncode == 0 and process.stderr == ""
+        restored = load_image(tmp_path / f"out{ending}")
+        assert metrics.psnr(original, restored) > metrics.psnr(original, load_image(source)) + 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_are_restored_as_coded_and_turned_afterwards(tmp_path, colour, orientation):
+    source = write_jpeg(tmp_path / "in.jpg", colour, orientation, icc_profile=PROFILE)
+    restoring.restore_file(source, tmp_path / "out.png")
+    plain = write_jpeg(tmp_path / "plain.jpg", colour)
+    restoring.restore_file(plain, tmp_path / "plain.png")
+    with Image.open(tmp_path / "out.png") as picture, Image.open(source) as coded:
+        assert picture.getexif()[0x0112] == 1 and picture.getexif()[0x010F] == "a camera"
+        assert picture.info["icc_profile"] == PROFILE
+        assert picture.size == ImageOps.exif_transpose(coded).size
+        reference = Image.open(tmp_path / "plain.png")
+        reference.getexif()[0x0112] = orientation
+        turned = np.array(ImageOps.exif_transpose(reference))
+        assert np.array_equal(np.array(picture), turned)
+
+
+def test_the_grid_is_that_of_the_file_not_of_the_turned_picture(tmp_path, colour):
+    """Turned first, sides of 123 and 165 put the blocks off the grid, and less would be gained."""
+    turned_first = np.rot90(jpeg.decode(jpeg.encode(colour, 10)))
+    network = load_network(WEIGHTS / "restore_rgb.safetensors")[0]
+    wrong = metrics.psnr(np.rot90(colour), reconstruct(network, np.ascontiguousarray(turned_first)))
+    source = write_jpeg(tmp_path / "in.jpg", colour, orientation=8, quality=10)
+    restoring.restore_file(source, tmp_path / "out.png")
+    assert metrics.psnr(np.rot90(colour).copy(), load_image(tmp_path / "out.png")) > wrong + 0.05
+
+
+def test_a_jpeg_without_metadata_gets_none(tmp_path, colour):
+    restoring.restore_file(write_jpeg(tmp_path / "in.jpg", colour, exif=b""), tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as picture:
+        assert not picture.getexif() and "icc_profile" not in picture.info
+        assert picture.size == (165, 123)
+
+
+def test_a_folder_is_restored_and_what_cannot_be_is_named(tmp_path, colour):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_jpeg(folder / "a b.jpg", colour)
+    write_jpeg(folder / "grey.jpeg", colour[..., 0])
+    (folder / "cut.jpg").write_bytes((folder / "a b.jpg").read_bytes()[:900])
+    (folder / "empty.jpg").touch()
+    (folder / "notes.txt").write_text("not a picture")
+    Image.fromarray(colour).save(folder / "lossless.png")
+    Image.fromarray(colour).convert("CMYK").save(folder / "print.jpg")
+    process = restore(folder, tmp_path / "out")
+    assert process.returncode == 2 and process.stdout == "2 of 6 pictures restored\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a b.png", "grey.png"]
+    lines = sorted(process.stderr.splitlines())
+    assert [Path(line.split(": ")[0]).name for line in lines] == [
+        "cut.jpg", "empty.jpg", "lossless.png", "print.jpg",
+    ]  # fmt: skip
+    assert "restore takes grey and RGB JPEG files" in lines[2] and "CMYK" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("out.gif", "the ending must be one of"),
+        ("no/out.png", "can't be written"),
+        (".", "the ending must be"),
+    ],
+)
+def test_a_target_that_cannot_be_written_is_named(tmp_path, colour, target, reason):
+    source = write_jpeg(tmp_path / "in.jpg", colour)
+    process = restore(source, tmp_path / target)
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1 and reason in process.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jpg"]
+
+
+def test_a_source_that_is_none_is_named(tmp_path):
+    process = restore(tmp_path / "nowhere.jpg", tmp_path / "out.png")
+    assert process.returncode == 2 and process.stderr.endswith("nowhere.jpg: does not exist\n")
+
+
+@pytest.mark.long
+def test_24_megapixels_take_less_than_2_gigabytes(tmp_path):
+    image = np.tile(open_set("samples")["coffee"].load(), (10, 10, 1))[:4000, :6000]
+    source = write_jpeg(tmp_path / "large.jpg", image)
+    assert restore(source, tmp_path / "large.png").returncode == 0
+    assert load_image(tmp_path / "large.png").shape == (4000, 6000, 3)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2e6  # kilobytes

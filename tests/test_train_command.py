@@ -1,0 +1,251 @@
+"""`train` as a process: killed at random moments, interrupted, out of space, in two processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import ROOT
+from helpers.data import open_set
+from helpers.weights import load_network
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("astronaut", "camera", "coffee"):
+        Image.fromarray(open_set("samples")[name].load()[:160, :200]).save(folder / f"{name}.png")
+    return folder
+
+
+def command(folder, out, *arguments, task="restore", interpreter=(sys.executable, "-m")):
+    given = {
+        "--images": folder, "--out": out, "--network": "unet", "--steps": 60, "--batch": 4, "--patch": 32,
+        "--threads": 1, "--checkpoint-seconds": 0,
+    }  # fmt: skip
+    given.update(zip(arguments[::2], arguments[1::2], strict=True))
+    words = [word for pair in given.items() for word in pair if word is not None]
+    return [*map(str, interpreter), "helpers", "train", task, *map(str, words)]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        command(*arguments, **options), cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+def leg(out: Path) -> dict:
+    return json.loads(out.with_suffix(".json").read_text())["legs"][-1]
+
+
+def error(process) -> str:
+    assert process.returncode == 2, process.stderr
+    (line,) = process.stderr.splitlines()
+    return line
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "weights.safetensors"
+    process = run(folder, out)
+    assert process.returncode == 0 and process.stderr == "", process.stderr
+    assert "60 steps in" in process.stdout and "0 s left" in process.stdout
+    return out
+
+
+def test_weights_card_and_record_are_written_and_the_checkpoint_is_gone(whole):
+    assert sorted(path.name for path in whole.parent.iterdir()) == ["weights.json", "weights.safetensors"]
+    network, card = load_network(whole, "restore", "y")
+    record = json.loads(whole.with_suffix(".json").read_text())
+    assert {key: record[key] for key in card} == card
+    found = leg(whole)
+    assert found["training"]["steps"] == 60 and found["pixels"] == 60 * 4 * 32 * 32
+    assert found["threads"] == 1 and found["seconds"] > 0 and found["pictures"]["count"] == 3
+    assert {"commit", "versions", "processor"} <= found.keys()
+    assert [point["step"] for point in record["curve"]] == [10, 20, 30, 40, 50, 60]
+    assert record["macs_per_pixel"] > 0 and network.config.width == 16
+
+
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)]
+)
+def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(folder, whole, tmp_path, seed):
+    chance, out = random.Random(seed), tmp_path / "weights.safetensors"
+    checkpoint = out.with_suffix(".checkpoint.json")
+    kills = 0
+    for _ in range(30):
+        resume = ("--resume", None) if checkpoint.exists() else ()
+        process = subprocess.Popen(
+            command(folder, out, *resume), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        before = checkpoint.read_bytes() if checkpoint.exists() else b""
+        while process.poll() is None and (not checkpoint.exists() or checkpoint.read_bytes() == before):
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.4))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        if out.with_suffix(".json").exists():
+            break
+        assert not checkpoint.exists() or json.loads(checkpoint.read_text())["state"]["step"] % 10 == 0
+    assert kills >= 2
+    assert leg(out)["weights_sha256"] == leg(whole)["weights_sha256"]
+    assert out.read_bytes()[-1000:] == whole.read_bytes()[-1000:]
+
+
+def test_control_c_says_one_line_and_keeps_the_checkpoint(folder, whole, tmp_path):
+    out = tmp_path / "weights.safetensors"
+    process = subprocess.Popen(
+        command(folder, out, "--steps", 100_000),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not out.with_suffix(".checkpoint.json").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaints.splitlines() == ["interrupted; what was finished is kept"]
+    assert (
+        not out.exists()
+        and json.loads(out.with_suffix(".checkpoint.json").read_text())["state"]["step"] >= 10
+    )
+    assert "a training was interrupted here" in error(run(folder, out, "--steps", 100_000))
+    assert "was made with steps 100000, not 60" in error(run(folder, out, "--resume", None))
+    process = run(folder, out, "--resume", None, "--steps", 100_000, "--threads", 2)
+    assert "was made with threads 1, not 2" in error(process)
+
+
+def test_a_full_disk_says_one_line_and_keeps_the_last_checkpoint(folder, tmp_path):
+    """A limit on file sizes stands for the disk: the first checkpoint fits, later ones do not."""
+    out = tmp_path / "weights.safetensors"
+    code = (
+        "import resource, signal, sys\n"
+        "from helpers.training import checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "real = checkpoint.Checkpoints.save\n"
+        "def save(self, parts, state):\n"
+        "    if state['step'] > 20: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))\n"
+        "    real(self, parts, state)\n"
+        "checkpoint.Checkpoints.save = save\n"
+        "from helpers.__main__ import main\n"
+        "sys.exit(main(sys.argv[2:]))\n"
+    )
+    process = run(folder, out, interpreter=(sys.executable, "-c", code))
+    line = error(process)
+    assert (
+        "can't be written (File too large); training stopped, the checkpoint" in line and "is whole" in line
+    )
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["weights.checkpoint-20.safetensors", "weights.checkpoint.json"]
+    assert run(folder, out, "--resume", None).returncode == 0
+
+
+def test_init_starts_from_weights_and_lists_every_leg(folder, whole, tmp_path):
+    out = tmp_path / "more.safetensors"
+    process = run(folder, out, "--init", whole, "--network", None, "--qualities", "5", "--steps", 20)
+    assert process.returncode == 2  # one quality is missing
+    words = [
+        w for w in command(folder, out, "--init", whole, "--steps", 20) if w not in ("--network", "unet")
+    ]
+    process = subprocess.run([*words, "--qualities", "5", "95"], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    _, card = load_network(out)
+    assert [leg["training"]["qualities"] for leg in card["legs"]] == [[10, 10], [5, 95]]
+    assert card["legs"][0] == leg(whole)
+
+
+def test_bad_pictures_are_named_and_the_rest_is_trained_on(folder, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in folder.iterdir():
+        os.link(path, pictures / path.name)
+    Image.new("L", (20, 20)).save(pictures / "small.png")
+    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0nothing")
+    process = run(pictures, tmp_path / "weights.safetensors", "--steps", 10)
+    assert process.returncode == 2
+    lines = sorted(process.stderr.splitlines())
+    assert len(lines) == 2 and "broken.jpg: " in lines[0] and "small.png: is 20x20, smaller" in lines[1]
+    assert (tmp_path / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--out", "weights.pt"), "a weights file must end in .safetensors"),
+        (("--out", "/no/such/folder/w.safetensors"), "is not a folder"),
+        (("--images", "/no/such/folder"), "does not exist"),
+        (("--network", "transformer"), "there is no network 'transformer'; known are plain"),
+        (("--schedule", "zigzag"), "schedule is 'zigzag'; known are constant"),
+        (("--patch", 36), "must be a multiple of 8"),
+        (("--resume", None), "there is no checkpoint to resume from"),
+        (("--network", "dense", "--patch", 8), "patches that are multiples of 32"),
+        (("--learning-rate", "1e30", "--warm-up", 0, "--steps", 200), "the loss is"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(folder, tmp_path, arguments, reason):
+    out = tmp_path / "weights.safetensors"
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    images = given.pop("--images", folder)
+    out = given.pop("--out", out)
+    process = run(images, out, *[word for pair in given.items() for word in pair])
+    assert reason in error(process)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_minutes_fix_the_steps_and_record_them(folder, tmp_path):
+    words = [
+        w
+        for w in command(folder, tmp_path / "w.safetensors", "--minutes", "0.05")
+        if w not in ("--steps", "60")
+    ]
+    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    steps = int(process.stdout.split(" steps fit into 0.05 minutes")[0])
+    found = leg(tmp_path / "w.safetensors")
+    assert found["training"]["steps"] == steps >= 10 and 0.5 < found["seconds"] < 20
+
+
+def test_two_processes_train_one_network_on_twice_the_patches(folder, tmp_path):
+    out = tmp_path / "weights.safetensors"
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    process = run(folder, out, "--steps", 20, interpreter=launcher)
+    assert process.returncode == 0, process.stderr
+    found = leg(out)
+    assert found["processes"] == 2 and found["pixels"] == 2 * 20 * 4 * 32 * 32
+    once = tmp_path / "again.safetensors"
+    assert run(folder, once, "--steps", 20, interpreter=launcher).returncode == 0
+    assert leg(once)["weights_sha256"] == found["weights_sha256"]
+
+
+def test_training_needs_five_packages_alone(folder, tmp_path):
+    """Run where every other package of the requirements is hidden."""
+    hidden = [
+        "skimage", "scipy", "pandas", "matplotlib", "pytorch_msssim", "bjontegaard", "requests", "IPython",
+        "ipywidgets", "nbconvert", "nbformat", "bs4",
+    ]  # fmt: skip
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
+        "from helpers.__main__ import main\nsys.exit(main(sys.argv[2:]))"
+    )
+    process = run(folder, tmp_path / "w.safetensors", "--steps", 10, interpreter=(sys.executable, "-c", code))
+    assert process.returncode == 0, process.stderr
+
+
+def test_the_samples_show_the_command_working(tmp_path):
+    process = run(
+        "samples", tmp_path / "w.safetensors", "--steps", 10, "--space", "rgb", "--network", "plain"
+    )
+    assert process.returncode == 0 and process.stderr == "", process.stderr
+    assert load_network(tmp_path / "w.safetensors", "restore", "rgb")[0].config.image_channels == 3
+    assert np.isfinite(leg(tmp_path / "w.safetensors")["seconds"])
