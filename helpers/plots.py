@@ -1,7 +1,7 @@
 """Figures in one hand: one palette, nearest-neighbour pixels, units on the axes, alt text on each."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -161,12 +161,38 @@ def heat_map(values: np.ndarray, x_label: str, y_label: str, value_label: str) -
 
 
 def scatter(
-    x: Sequence[float], y: Sequence[float], names: Sequence[str], x_label: str, y_label: str
+    x: Sequence[float],
+    y: Sequence[float],
+    names: Sequence[str],
+    x_label: str,
+    y_label: str,
+    *,
+    ours: Collection[str] = (),
+    log_x: bool = False,
+    reference: tuple[str, float] | None = None,
 ) -> Figure:
-    """Points with their names beside them."""
+    """Points with their names beside them; diamonds in another colour for the names in `ours`."""
     figure, axis = plt.subplots(figsize=(6.8, 4.2))
-    axis.plot(x, y, "o", color=BLUE, markersize=5)
-    for name, point in zip(names, zip(x, y, strict=True), strict=True):
+    for name, *point in zip(names, x, y, strict=True):
+        marker, colour = ("D", VERMILION) if name in ours else ("o", BLUE)
+        axis.plot(*point, marker, color=colour, markersize=5)
         axis.annotate(name, point, (4, 3), textcoords="offset points", fontsize=7)
+    if reference is not None:
+        axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
+        axis.legend(frameon=False)
     axis.set(xlabel=x_label, ylabel=y_label)
+    if log_x:
+        axis.set_xscale("log")
     return figure
+
+
+def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
+    """One picture, float in 0..1, of n small ones (n, h, w), each stretched to its range around grey."""
+    rows = -(-len(tiles) // columns)
+    height, width = tiles.shape[1:]
+    picture = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1))
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * (height + 1), number % columns * (width + 1)
+        span = np.abs(tile).max() or 1.0
+        picture[top : top + height, left : left + width] = tile / span / 2 + 0.5
+    return picture

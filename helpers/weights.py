@@ -20,14 +20,14 @@ WEIGHTS = DATA / "weights"
 def save_network(network: ConvolutionalNetwork, path: Path, card: dict) -> None:
     """The network as float16 safetensors: half the bytes, within 0.01 dB of float32.
 
-    The file's metadata hold the network's configuration, the model card and a SHA-256 of the weights.
+    Rounding networks stay in float32: their decisions hang on the last digits. The file's metadata hold the network's configuration, the model card and a SHA-256 of the weights.
     Raises StudyError where it can't be written.
     """
+    half = network.config.arrangement != "rounding"
     tensors = {
-        name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype)
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in network.state_dict().items()
     }
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {
         "network": json.dumps(asdict(network.config)),
         "card": json.dumps(card),
