@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import StudyError, jpeg, metrics
+from helpers import DATA, StudyError, jpeg, metrics
 from helpers.data import ImageSet
 from helpers.data.loading import shown
 from helpers.models import ConvolutionalNetwork
-from helpers.records import environment
+from helpers.records import environment, read_record
 from helpers.restoring import reconstruct
 from helpers.weights import WEIGHTS, load_network
 
@@ -96,6 +96,45 @@ def image_table(record: dict) -> pd.DataFrame:
 def mean_table(record: dict) -> pd.DataFrame:
     """One line a row of a record: method, reference, quality and the mean measures."""
     return pd.DataFrame(record["rows"]).drop(columns="images")
+
+
+def write_model_table() -> None:
+    """Draws the table of shipped weights in data/README.md anew, from the files and their records."""
+    path = DATA / "README.md"
+    before, _, rest = path.read_text().partition("<!-- models -->\n")
+    after = rest.partition("<!-- /models -->")[2]
+    path.write_text(f"{before}<!-- models -->\n{model_table()}<!-- /models -->{after}")
+
+
+def model_table() -> str:
+    """Markdown: one line for each shipped weights file, with its cost, its training and its numbers."""
+    rows, processors = [], set()
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        _, card = load_network(path)
+        legs = card["legs"]
+        processors |= {leg["processor"] for leg in legs}
+        cells = {
+            "weights": f"`{path.stem}`",
+            "qualities": " to ".join(map(str, sorted(set(legs[-1]["training"]["qualities"])))),
+            "parameters": f"{card['parameters']:,}",
+            "MAC a pixel": f"{card['macs_per_pixel']:,.0f}",
+            "steps": " + ".join(f"{leg['training']['steps']:,}" for leg in legs),
+            "megapixels": f"{sum(leg['pixels'] for leg in legs) / 1e6:,.0f}",
+            "minutes": f"{sum(leg['seconds'] for leg in legs) / 60:.0f}",
+        }
+        for images, name in (("live1", "LIVE1, dB"), ("validation", "validation, dB")):
+            target = "jpeg" if card["task"] == "imitate" else "original"
+            record = read_record(f"{path.stem}_{images}")
+            found = {
+                row["method"]: row["psnr"]
+                for row in record["rows"]
+                if row["reference"] == target and row["quality"] == 10
+            }
+            cells[name] = f"{found['identity']:.2f} to {found[path.stem]:.2f}"
+        rows.append(cells)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(cells.values()) for cells in rows]]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\nTrained on {', '.join(sorted(processors))}, one thread each, other work beside it.\n"
 
 
 def measure(reference: np.ndarray, image: np.ndarray) -> dict[str, float]:

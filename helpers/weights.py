@@ -20,7 +20,8 @@ WEIGHTS = DATA / "weights"
 def save_network(network: ConvolutionalNetwork, path: Path, card: dict) -> None:
     """The network as float16 safetensors: half the bytes, within 0.01 dB of float32.
 
-    Rounding networks stay in float32: their decisions hang on the last digits. The file's metadata hold the network's configuration, the model card and a SHA-256 of the weights.
+    Rounding networks stay in float32: their decisions hang on the last digits. The file's metadata
+    hold the network's configuration, the model card and a SHA-256 of the weights.
     Raises StudyError where it can't be written.
     """
     half = network.config.arrangement != "rounding"
