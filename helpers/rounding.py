@@ -27,7 +27,7 @@ def start_from_pixels(
     rng = np.random.default_rng(seed)
     originals, coded = photographs.draw("imitate", PATCHES, qualities, rng)
     unshuffle = network.config.unshuffle
-    originals, coded = (blocks_of(images - CENTRE, unshuffle) for images in (originals, coded))
+    originals, coded = (blocks_of(images.cpu() - CENTRE, unshuffle) for images in (originals, coded))
     basis = karhunen_loeve(originals, unshuffle)
     steps = torch.stack([period_of(coefficients) for coefficients in (coded @ basis.T).T])
     with torch.no_grad():

@@ -104,6 +104,9 @@ def test_a_restored_file_is_better_than_the_jpeg(tmp_path, colour, ending):
         process = restore(source, tmp_path / f"out{ending}")
         assert process.returncode == 0 and process.stderr == ""
         restored = load_image(tmp_path / f"out{ending}")
+        restored = (
+            restored if original.ndim == 3 or restored.ndim == 2 else restored[..., 0]
+        )  # WebP has no grey
         assert metrics.psnr(original, restored) > metrics.psnr(original, load_image(source)) + 0.5
 
 
