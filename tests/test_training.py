@@ -158,7 +158,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(phot
     checkpoints = Checkpoints(tmp_path / "run.json", seconds=0)
     trained(photographs, checkpoints=checkpoints, steps=20)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(StudyError, match="the loss is nan by step 30: lower the learning rate"):
+    with pytest.raises(
+        StudyError, match="not finite by step 30: lower the learning rate; the checkpoint .* is whole"
+    ):
         torch.manual_seed(0)
         network = ConvolutionalNetwork(SMALL)
         poisoned = dataclasses.replace(checkpoints, resume=True)

@@ -42,10 +42,14 @@ class Checkpoints:
             write_file(target, save(tensors))
             write_file(self.path, (json.dumps(content) + "\n").encode())
         except StudyError as error:
-            whole = self.path.exists()
-            kept = f"the checkpoint {shown(self.path)} is whole" if whole else "there is no checkpoint yet"
-            raise StudyError(f"{error}; training stopped, {kept}") from None
+            raise StudyError(f"{error}; training stopped, {self.kept()}") from None
         self._remove_tensors(but=target)
+
+    def kept(self) -> str:
+        """What there is to resume from, for a message that a training stopped."""
+        return (
+            f"the checkpoint {shown(self.path)} is whole" if self.path.exists() else "there is no checkpoint"
+        )
 
     def load(self, parts: Parts) -> dict:
         """State of the checkpoint, after filling all parts. Raises StudyError where it doesn't fit them."""

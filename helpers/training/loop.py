@@ -82,7 +82,11 @@ def train(
                 sums += torch.stack([loss, nn.functional.mse_loss(outputs, targets.to(device))])
             if progress.step % READ_EVERY and progress.step != config.steps:
                 continue
-            _read(sums, progress, progress.step - since, started)
+            if not _read(sums, progress, progress.step - since, started):
+                kept = f"; {checkpoints.kept()}" if checkpoints else ""
+                raise StudyError(
+                    f"the loss is not finite by step {progress.step}: lower the learning rate{kept}"
+                )
             since = progress.step
             _follow_plateau(progress, config)
             _tell(bar, progress, config, world, report)
@@ -161,17 +165,18 @@ def _update_average(average: nn.Module, network: nn.Module, config: TrainingConf
             mean.lerp_(value, 1 - kept) if mean.is_floating_point() else mean.copy_(value)
 
 
-def _read(sums: torch.Tensor, progress: Progress, steps: int, started: float) -> None:
-    """Adds a point to the curve and clears the sums. Raises StudyError if the loss is not finite."""
+def _read(sums: torch.Tensor, progress: Progress, steps: int, started: float) -> bool:
+    """Adds a point to the curve and clears the sums; False if the loss is not finite."""
     loss, squared_error = (sums / steps).tolist()
     progress.seconds = time.perf_counter() - started
     if not math.isfinite(loss):
-        raise StudyError(f"the loss is {loss} by step {progress.step}: lower the learning rate")
+        return False
     decibels = -10 * math.log10(max(squared_error, 1e-12))  # equal pictures: 120 dB, not infinity
     progress.curve.append(
         {"step": progress.step, "loss": loss, "psnr": decibels, "seconds": progress.seconds}
     )
     sums.zero_()
+    return True
 
 
 def _tell(bar: tqdm, progress: Progress, config: TrainingConfig, world: int, report: Callable) -> None:
