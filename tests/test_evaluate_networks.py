@@ -147,7 +147,7 @@ def test_the_records_hold_what_the_study_says_of_them():
     plain = mean_psnr("imitate_y_q10_plain", "imitate_y_q10_plain", "jpeg")
     grid = mean_psnr("imitate_y_q10_grid", "imitate_y_q10_grid", "jpeg")
     rounding = mean_psnr("imitate_y_q10", "imitate_y_q10", "jpeg")
-    assert nothing < plain < grid < rounding and rounding > 53
+    assert nothing < plain < grid < rounding and rounding > 52
 
 
 def test_the_table_of_models_is_drawn_from_files_and_records():
