@@ -40,6 +40,8 @@ def evaluate(
     line and the rest is done; `on_image` hears each name that is finished. Raises StudyError where
     nothing is left or the weights don't fit.
     """
+    if task == "jpeg" and weights:
+        raise StudyError("jpeg: takes no weights")
     network, card = load_network(weights, task, space) if task != "jpeg" else (None, {})
     model = weights.stem if weights else "jpeg"
     rows: dict[tuple, list[dict]] = {}
@@ -134,7 +136,7 @@ def model_table() -> str:
         rows.append(cells)
     lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(cells.values()) for cells in rows]]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\nTrained on {', '.join(sorted(processors))}, one thread each, other work beside it.\n"
+    return f"{table}\n\nTrained on {', '.join(sorted(processors))}, one thread each.\n"
 
 
 def measure(reference: np.ndarray, image: np.ndarray) -> dict[str, float]:

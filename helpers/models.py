@@ -192,11 +192,13 @@ class RoundingTransform(nn.Module):
         self.push = nn.Parameter(torch.zeros(config.width, 1, 1))  # in steps
 
     def forward(self, blocks: torch.Tensor) -> torch.Tensor:
-        steps = self.log_steps.exp()
-        analysis = (self.basis / steps[:, None])[:, :, None, None]
-        synthesis = (self.basis * steps[:, None]).T[:, :, None, None]
-        counts = nn.functional.conv2d(blocks, analysis)
-        return nn.functional.conv2d(Round.apply(counts + self.push * counts.sign()), synthesis)
+        steps = self.log_steps.exp()[:, None]
+        with torch.autocast(
+            "cuda" if blocks.is_cuda else "cpu", enabled=False
+        ):  # bfloat16 would decide at random
+            counts = torch.einsum("kc,nchw->nkhw", self.basis / steps, blocks.float())
+            whole = Round.apply(counts + self.push * counts.sign())
+            return torch.einsum("kc,nkhw->nchw", self.basis * steps, whole)
 
 
 class Round(torch.autograd.Function):

@@ -33,10 +33,13 @@ WRITERS = {
     ".png": ("PNG", {}),
     ".webp": ("WEBP", {"lossless": True}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
 }
 
 
-def reconstruct(network: ConvolutionalNetwork, image: np.ndarray, on_tile: Callable[[], None] = lambda: None):
+def reconstruct(
+    network: ConvolutionalNetwork, image: np.ndarray, on_tile: Callable[[], None] = lambda: None
+) -> np.ndarray:
     """The network's picture of a uint8 image (H, W) or (H, W, 3): same shape, rounded and clipped.
 
     Sides that are no multiple of what the network needs are filled by repeating the edge and cut off
@@ -80,6 +83,8 @@ def restore_file(source: Path, target: Path, on_tile: Callable[[int], None] = la
     """
     if target.suffix.lower() not in WRITERS:
         raise StudyError(f"{shown(target)}: the ending must be one of {', '.join(WRITERS)}")
+    if target.exists() and target.samefile(source):
+        raise StudyError(f"{shown(target)}: is the file to restore; name another one to write")
     image, metadata, orientation = _read_jpeg(source)
     network = _restorer("y" if image.ndim == 2 else "rgb")
     count = len(tiles(*image.shape[:2]))
@@ -88,7 +93,10 @@ def restore_file(source: Path, target: Path, on_tile: Callable[[int], None] = la
         restored = restored.transpose(TURNS[orientation])
     kind, options = WRITERS[target.suffix.lower()]
     buffer = io.BytesIO()
-    restored.save(buffer, kind, **options, **metadata)
+    try:
+        restored.save(buffer, kind, **options, **metadata)
+    except (OSError, ValueError) as error:  # larger than the format holds
+        raise StudyError(f"{shown(target)}: can't be written ({' '.join(str(error).split())})") from None
     write_file(target, buffer.getvalue())
 
 

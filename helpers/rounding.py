@@ -11,6 +11,7 @@ from helpers.training.pairs import Photographs
 PATCHES = 2000
 STEPS = torch.arange(15, 300, 0.5) / 255  # candidates, in units of the range 0..1
 SMALLEST = 12 / 255  # coefficients below are the rounding noise of decoded pixels
+SAMPLE = 2000  # coefficients that are looked at
 FEWEST = 50  # coefficients from which a step is read
 
 
@@ -57,7 +58,7 @@ def karhunen_loeve(blocks: torch.Tensor, size: int) -> torch.Tensor:
 
 def period_of(coefficients: torch.Tensor) -> torch.Tensor:
     """The step of which most coefficients (n,) are near a multiple; a large one where nearly all are zero."""
-    found = coefficients[coefficients.abs() > SMALLEST][:PATCHES]
+    found = coefficients[coefficients.abs() > SMALLEST][:SAMPLE]
     if len(found) < FEWEST:
         return torch.tensor(400 / 255)
     return STEPS[torch.cos(2 * math.pi * found / STEPS[:, None]).mean(1).argmax()]

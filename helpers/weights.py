@@ -21,7 +21,7 @@ def save_network(network: ConvolutionalNetwork, path: Path, card: dict) -> None:
     """The network as float16 safetensors: half the bytes, within 0.01 dB of float32.
 
     Rounding networks stay in float32: their decisions hang on the last digits. The file's metadata
-    hold the network's configuration, the model card and a SHA-256 of the weights.
+    hold the network's configuration, the model card and a SHA-256 of all three.
     Raises StudyError where it can't be written.
     """
     half = network.config.arrangement != "rounding"
@@ -29,15 +29,13 @@ def save_network(network: ConvolutionalNetwork, path: Path, card: dict) -> None:
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in network.state_dict().items()
     }
-    metadata = {
-        "network": json.dumps(asdict(network.config)),
-        "card": json.dumps(card),
-        "sha256": digest(tensors),
-    }
-    write_file(path, save(tensors, metadata))
+    texts = {"network": json.dumps(asdict(network.config)), "card": json.dumps(card)}
+    write_file(path, save(tensors, {**texts, "sha256": digest(tensors, texts)}))
 
 
-def load_network(path: Path, task: str | None = None, space: str | None = None):
+def load_network(
+    path: Path, task: str | None = None, space: str | None = None
+) -> tuple[ConvolutionalNetwork, dict]:
     """(network in float32 on the CPU, model card) of a weights file.
 
     Raises StudyError, one line, where the file is missing, damaged, not this project's, or of another
@@ -50,11 +48,12 @@ def load_network(path: Path, task: str | None = None, space: str | None = None):
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except FileNotFoundError:
         raise StudyError(f"{name}: does not exist") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError) as error:  # a header that is no longer one
         raise StudyError(f"{name}: is no readable safetensors file ({_line(error)})") from None
     if not {"network", "card", "sha256"} <= metadata.keys():
         raise StudyError(f"{name}: was not written by this project (no network, card and sha256 inside)")
-    if digest(tensors) != metadata["sha256"]:
+    texts = {key: metadata[key] for key in ("network", "card")}
+    if digest(tensors, texts) != metadata["sha256"]:
         raise StudyError(f"{name}: is damaged (its SHA-256 differs from the one written into it)")
     card = json.loads(metadata["card"])
     for what, wanted in (("task", task), ("space", space)):
@@ -68,9 +67,9 @@ def load_network(path: Path, task: str | None = None, space: str | None = None):
     return network, card
 
 
-def digest(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of names, shapes, dtypes and values."""
-    found = hashlib.sha256()
+def digest(tensors: dict[str, torch.Tensor], texts: dict[str, str] | None = None) -> str:
+    """SHA-256 of texts, and of the names, shapes, dtypes and values of tensors."""
+    found = hashlib.sha256(json.dumps(texts or {}, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -72,7 +72,7 @@ def test_a_dense_bottleneck_counted_by_hand():
 
 
 def test_the_rounding_network_counted_by_hand():
-    assert count_parameters(ConvolutionalNetwork(NETWORKS["rounding"])) == 64 * 64 + 64
+    assert count_parameters(ConvolutionalNetwork(NETWORKS["rounding"])) == 64 * 64 + 2 * 64
     assert macs_per_pixel(NETWORKS["rounding"]) == 2 * 64 * 64 / 64
 
 
@@ -123,6 +123,14 @@ def test_rounding_is_exact_forwards_and_steep_at_decisions_backwards():
     assert torch.allclose(x.grad, 12 * (x.detach() - y.detach()).square())
     uniform = torch.linspace(-0.5, 0.5, 10_001)
     assert (12 * (uniform - uniform.round()).square()).mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_rounding_decides_in_float32_whatever_surrounds_it():
+    torch.manual_seed(0)
+    network, image = ConvolutionalNetwork(NETWORKS["rounding"]), torch.rand(1, 1, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = network(image)
+    assert torch.equal(inside, network(image))
 
 
 @pytest.mark.parametrize(

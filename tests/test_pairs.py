@@ -98,6 +98,16 @@ def test_validation_photographs_are_held_out(tmp_path, colour):
     ]  # fmt: skip
 
 
+def test_folders_of_one_name_keep_all_their_pictures(tmp_path, colour):
+    for parent in ("one", "two"):
+        (tmp_path / parent / "photos").mkdir(parents=True)
+        Image.fromarray(colour).save(tmp_path / parent / "photos" / "a.png")
+        Image.fromarray(colour).save(tmp_path / parent / "photos" / f"{HELD_OUT[0]}.png")
+        Image.fromarray(colour).save(tmp_path / parent / "photos" / f"{HELD_OUT[0]}.jpg")
+    folders = [tmp_path / parent / "photos" for parent in ("one", "two")]
+    assert len(read_photographs(folders, 32, pytest.fail)) == 2
+
+
 def test_small_and_broken_pictures_are_named_and_the_rest_is_read(tmp_path, colour):
     Image.fromarray(colour).save(tmp_path / "good.png")
     Image.fromarray(colour[:31]).save(tmp_path / "small.png")

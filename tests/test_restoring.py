@@ -178,6 +178,16 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path, colour, target, reas
     assert [path.name for path in tmp_path.iterdir()] == ["in.jpg"]
 
 
+def test_a_file_is_not_written_over_itself_nor_larger_than_its_format_holds(tmp_path, colour):
+    source = write_jpeg(tmp_path / "in.jpg", colour)
+    before = source.read_bytes()
+    assert "is the file to restore" in restore(source, source).stderr and source.read_bytes() == before
+    wide = write_jpeg(tmp_path / "wide.jpg", np.zeros((8, 16400), np.uint8))
+    process = restore(wide, tmp_path / "wide.webp")
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+    assert "can't be written" in process.stderr and not (tmp_path / "wide.webp").exists()
+
+
 def test_a_source_that_is_none_is_named(tmp_path):
     process = restore(tmp_path / "nowhere.jpg", tmp_path / "out.png")
     assert process.returncode == 2 and process.stderr.endswith("nowhere.jpg: does not exist\n")

@@ -165,6 +165,17 @@ def test_init_starts_from_weights_and_lists_every_leg(folder, whole, tmp_path):
     assert card["legs"][0] == leg(whole)
 
 
+def test_a_resumed_leg_keeps_the_legs_it_stands_on(folder, whole, tmp_path):
+    out = tmp_path / "more.safetensors"
+    words = [w for w in command(folder, out, "--steps", 100_000) if w not in ("--network", "unet")]
+    process = subprocess.Popen([*words, "--init", str(whole)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not out.with_suffix(".checkpoint.json").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert json.loads(out.with_suffix(".checkpoint.json").read_text())["about"]["legs"] == [leg(whole)]
+
+
 def test_bad_pictures_are_named_and_the_rest_is_trained_on(folder, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -190,7 +201,15 @@ def test_bad_pictures_are_named_and_the_rest_is_trained_on(folder, tmp_path):
         (("--patch", 36), "must be a multiple of 8"),
         (("--resume", None), "there is no checkpoint to resume from"),
         (("--network", "dense", "--patch", 8), "patches that are multiples of 32"),
-        (("--learning-rate", "1e30", "--warm-up", 0, "--steps", 200), "the loss is not finite by step"),
+        (("--network", "rounding"), "the rounding network imitates luma"),
+        (("--threads", -1), "--threads is -1; it must be at least 1"),
+        (("--seed", -1), "seed is -1"),
+        (("--minutes", "nan"), "--minutes is nan; it must be a positive number"),
+        (("--minutes", 1), "give --minutes or --steps, not both"),
+        (
+            ("--learning-rate", "1e30", "--warm-up", 0, "--steps", 200),
+            "the loss or its gradient is not finite by step",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(folder, tmp_path, arguments, reason):
@@ -221,6 +240,7 @@ def test_two_processes_train_one_network_on_twice_the_patches(folder, tmp_path):
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     process = run(folder, out, "--steps", 20, interpreter=launcher)
     assert process.returncode == 0, process.stderr
+    assert len([line for line in process.stdout.splitlines() if line.startswith("step ")]) == 2
     found = leg(out)
     assert found["processes"] == 2 and found["pixels"] == 2 * 20 * 4 * 32 * 32
     once = tmp_path / "again.safetensors"

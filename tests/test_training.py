@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(phot
     trained(photographs, checkpoints=checkpoints, steps=20)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(
-        StudyError, match="not finite by step 30: lower the learning rate; the checkpoint .* is whole"
+        StudyError, match="is not finite by step 30: lower the learning rate; the checkpoint .* is whole"
     ):
         torch.manual_seed(0)
         network = ConvolutionalNetwork(SMALL)

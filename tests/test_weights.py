@@ -54,6 +54,14 @@ def test_a_flipped_bit_is_noticed(path, where):
     message(path)
 
 
+def test_a_flipped_bit_in_the_header_is_noticed_wherever_it_is(path):
+    data = path.read_bytes()
+    for place in range(8 + int.from_bytes(data[:8], "little")):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        if data[place : place + 1] != b" ":  # the header is filled up with spaces that mean nothing
+            message(path)
+
+
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.99])
 def test_a_cut_file_is_noticed(path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
@@ -77,7 +85,8 @@ def test_weights_of_another_task_or_space_are_refused(path):
 @pytest.mark.parametrize("network_text", ['{"width": 9}', '{"colour": 1}', '{"arrangement": "spiral"}'])
 def test_weights_that_do_not_fit_their_network_are_refused(network, tmp_path, network_text):
     tensors = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    metadata = {"network": network_text, "card": json.dumps(CARD), "sha256": digest(tensors)}
+    metadata = {"network": network_text, "card": json.dumps(CARD)}
+    metadata["sha256"] = digest(tensors, metadata)
     save_file(tensors, tmp_path / "odd.safetensors", metadata)
     assert "does not fit this version of the networks" in message(tmp_path / "odd.safetensors")
 

@@ -1,6 +1,7 @@
 """Checkpoints: tensors as safetensors, the rest as JSON, written so that a kill leaves the last one whole."""
 
 import contextlib
+import glob
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +70,11 @@ class Checkpoints:
     def read(self) -> dict:
         """The JSON file: about, tensors, state. Raises StudyError where there is none."""
         try:
-            return json.loads(self.path.read_text())
+            content = json.loads(self.path.read_text())
+            return {key: content[key] for key in ("about", "tensors", "state")}
         except FileNotFoundError:
             raise StudyError(f"{shown(self.path)}: there is no checkpoint to resume from") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StudyError(f"{shown(self.path)}: is no checkpoint ({error})") from None
 
     def remove(self) -> None:
@@ -81,10 +83,12 @@ class Checkpoints:
         self._remove_tensors()
 
     def _remove_tensors(self, but: Path | None = None) -> None:
-        for old in self.path.parent.glob(f"{self.path.stem}-*.safetensors"):
-            if old != but:
-                with contextlib.suppress(OSError):  # no harm is done if it stays
-                    old.unlink()
+        stem = glob.escape(self.path.stem)
+        for pattern in (f"{stem}-*.safetensors", f".{stem}*.part"):  # parts are what a kill left behind
+            for old in self.path.parent.glob(pattern):
+                if old != but:
+                    with contextlib.suppress(OSError):  # no harm is done if it stays
+                        old.unlink()
 
 
 def _tensors(holder: nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """`python -m helpers train`: photographs in, a weights file with its model card and a record out."""
 
 import argparse
-import time
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, fields, replace
@@ -22,15 +22,19 @@ from helpers.training.pairs import Photographs, read_photographs
 from helpers.weights import digest, load_network, save_network
 
 DEFAULT_NETWORK = {"restore": "restorer", "imitate": "rounding"}
+# A rounding network has its own defaults: many blocks a step, since few of them stand at a decision.
+ROUNDING = {"batch": 64, "learning_rate": 3e-4, "gradient_clip": 10.0, "average": 0.998}
 MEASURED_SECONDS = 30  # of training, thrown away, from which --minutes fixes the steps
 
 
 def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
     """Trains as the options say. `complain` hears one line for each picture that can't be used."""
-    if options.threads:
+    _check_options(options)
+    if options.threads is not None:
         torch.set_num_threads(options.threads)
     device, rank, world = place()
-    _check_paths(options)
+    if rank:
+        complain = lambda line: None  # noqa: E731 the first process says it for all
     checkpoints = Checkpoints(
         options.out.with_suffix(".checkpoint.json"), options.checkpoint_seconds, options.resume
     )
@@ -53,6 +57,7 @@ def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
         "pictures": photographs.digest(),
         "threads": torch.get_num_threads(),
         "processes": world,
+        "legs": saved["legs"] if saved else card.get("legs", []),
     }
     _check_same(saved, about, checkpoints.path)
     checkpoints = replace(checkpoints, about=about)
@@ -64,17 +69,24 @@ def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
             "space": config.space,
             "parameters": count_parameters(network),
             "macs_per_pixel": macs_per_pixel(network.config),
-            "legs": [*card.get("legs", []), leg],
+            "legs": [*about["legs"], leg],
         }
         save_network(network, options.out, card)
         write_record({**card, "curve": _thinned(curve)}, options.out.with_suffix(".json"))
         checkpoints.remove()
         print(f"{shown(options.out)}: {config.steps} steps in {leg['seconds']:.0f} s")
-    if world > 1:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # no process ends while the first one writes
         torch.distributed.destroy_process_group()
 
 
-def _check_paths(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
+    if options.threads is not None and options.threads < 1:
+        raise StudyError(f"train: --threads is {options.threads}; it must be at least 1")
+    if options.minutes is not None and not 0 < options.minutes < math.inf:
+        raise StudyError(f"train: --minutes is {options.minutes}; it must be a positive number")
+    if options.minutes is not None and options.steps is not None:
+        raise StudyError("train: give --minutes or --steps, not both")
     if options.out.suffix != ".safetensors":
         raise StudyError(f"{shown(options.out)}: a weights file must end in .safetensors")
     if not options.out.parent.is_dir():
@@ -85,7 +97,11 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 def _config(options: argparse.Namespace, saved: dict | None) -> TrainingConfig:
     """What was asked for, over what the checkpoint says, over the defaults."""
-    defaults = saved["training"] if saved else {"precision": _precision()}
+    if saved:
+        defaults = saved["training"]
+    else:
+        rounds = options.init is None and (options.network or DEFAULT_NETWORK[options.task]) == "rounding"
+        defaults = {"precision": _precision(), **(ROUNDING if rounds else {})}
     asked = {f.name: getattr(options, f.name) for f in fields(TrainingConfig)}
     asked = {name: value for name, value in asked.items() if value is not None}
     settings = {**defaults, **asked}
@@ -110,30 +126,39 @@ def _precision() -> str:
 def _network(options: argparse.Namespace, config: TrainingConfig, photographs: Photographs):
     """(network to train, card of the weights that it starts from)."""
     if options.init:
-        return load_network(options.init, config.task, config.space)
+        network, card = load_network(options.init, config.task, config.space)
+        return _fitting(network, config), card
     channels = 1 if config.space == "y" else 3
     name = options.network or DEFAULT_NETWORK[config.task]
     if name not in NETWORKS:
         raise StudyError(f"train: there is no network {name!r}; known are {', '.join(NETWORKS)}")
     shape = NETWORKS[name]
+    rounds = shape.arrangement == "rounding"
+    if rounds and (config.task, config.space) != ("imitate", "y"):
+        raise StudyError("train: the rounding network imitates luma; choose another --network")
+    if rounds and config.qualities[0] != config.qualities[1]:
+        raise StudyError("train: the rounding network learns the steps of one quality, not of a range")
     torch.manual_seed(config.seed)
-    network = ConvolutionalNetwork(replace(shape, image_channels=channels))
-    if config.patch % network.config.multiple:
-        raise StudyError(f"train: the network needs patches that are multiples of {network.config.multiple}")
-    if network.config.arrangement == "rounding" and not options.resume:
+    network = _fitting(ConvolutionalNetwork(replace(shape, image_channels=channels)), config)
+    if rounds and not options.resume:
         start_from_pixels(network, photographs, config.qualities, config.seed)
     return network, {}
 
 
+def _fitting(network: ConvolutionalNetwork, config: TrainingConfig) -> ConvolutionalNetwork:
+    if config.patch % network.config.multiple:
+        raise StudyError(f"train: the network needs patches that are multiples of {network.config.multiple}")
+    return network
+
+
 def _steps_in(minutes: float, network, photographs: Photographs, config: TrainingConfig) -> int:
-    """Steps that fit into so many minutes, by the speed of half a minute of training a copy."""
-    trial, budget = deepcopy(network), min(MEASURED_SECONDS, 6 * minutes)
-    train(trial, photographs, replace(config, steps=3, warm_up=1))  # the first steps build and compile
-    steps, start = 0, time.perf_counter()
-    while (seconds := time.perf_counter() - start) < budget:
-        train(trial, photographs, replace(config, steps=10, warm_up=1, learning_rate=0.0))
-        steps += 10
-    return max(10, int(60 * minutes * steps / seconds))
+    """Steps that fit into so many minutes, by the speed of about half a minute of training a copy."""
+    trial, budget, steps = deepcopy(network), min(MEASURED_SECONDS, 6 * minutes), 3
+    for _ in range(3):  # the first steps build and compile; the next ones say how many fill the budget
+        curve = train(trial, photographs, replace(config, steps=steps, warm_up=1, learning_rate=0.0))
+        speed = steps / curve[-1]["seconds"]
+        steps = max(10, int(budget * speed))
+    return max(10, int(60 * minutes * speed))
 
 
 def _check_same(saved: dict, about: dict, path: Path) -> None:
@@ -165,4 +190,4 @@ def _leg(about: dict, photographs: Photographs, network, config: TrainingConfig,
 
 
 def _thinned(curve: list[dict], points: int = 200) -> list[dict]:
-    return curve[:: -(-len(curve) // points)]
+    return curve[:: -(-len(curve) // points)] + curve[-1:] * (len(curve) > points)

@@ -40,6 +40,8 @@ class TrainingConfig:
             least = 1 if name in ("steps", "batch", "patch") else 0
             if not getattr(self, name) >= least:  # nan is not
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must lie in 0..2^32 - 1")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must lie in [0, 1)")
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 95:

@@ -57,10 +57,14 @@ def train(
     parts = {"network": network, "average": average, "optimizer": optimizer}
     progress = Progress(**checkpoints.load(parts)) if checkpoints and checkpoints.resume else Progress()
     forward = _parallel(network, device, world)
-    sums, since = torch.zeros(2, device=device), progress.step
+    sums, since = torch.zeros(3, device=device), progress.step  # loss, squared error, gradient norm
     started, saved = time.perf_counter() - progress.seconds, time.perf_counter()
     with tqdm(
-        total=config.steps, initial=progress.step, unit="step", disable=None if rank == 0 else True
+        total=config.steps,
+        initial=progress.step,
+        unit="step",
+        leave=False,
+        disable=None if rank == 0 else True,
     ) as bar:
         while progress.step < config.steps:
             rng = np.random.default_rng([config.seed, progress.step, rank])  # a step knows its patches
@@ -72,24 +76,25 @@ def train(
             loss = LOSSES[config.loss](outputs, targets.to(device))
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * learning_rate_factor(progress, config)
             optimizer.step()
             progress.step += 1
             _update_average(average, network, config, progress.step)
             with torch.no_grad():
-                sums += torch.stack([loss, nn.functional.mse_loss(outputs, targets.to(device))])
+                squared_error = nn.functional.mse_loss(outputs, targets.to(device))
+                sums += torch.stack([loss, squared_error, norm])
             if progress.step % READ_EVERY and progress.step != config.steps:
                 continue
             if not _read(sums, progress, progress.step - since, started):
                 kept = f"; {checkpoints.kept()}" if checkpoints else ""
-                raise StudyError(
-                    f"the loss is not finite by step {progress.step}: lower the learning rate{kept}"
-                )
+                where = f"the loss or its gradient is not finite by step {progress.step}"
+                raise StudyError(f"{where}: lower the learning rate{kept}")
             since = progress.step
             _follow_plateau(progress, config)
-            _tell(bar, progress, config, world, report)
+            if rank == 0:
+                _tell(bar, progress, config, world, report)
             if checkpoints and rank == 0 and time.perf_counter() - saved >= checkpoints.seconds:
                 checkpoints.save(parts, asdict(progress))
                 saved = time.perf_counter()
@@ -114,8 +119,10 @@ def place() -> Place:
         return Place(torch.device("cuda" if cuda else "cpu"), 0, 1)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
-    return Place(torch.device(device), torch.distributed.get_rank(), torch.distributed.get_world_size())
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    return Place(device, torch.distributed.get_rank(), torch.distributed.get_world_size())
 
 
 def _parallel(network: nn.Module, device: torch.device, world: int) -> nn.Module:
@@ -166,10 +173,10 @@ def _update_average(average: nn.Module, network: nn.Module, config: TrainingConf
 
 
 def _read(sums: torch.Tensor, progress: Progress, steps: int, started: float) -> bool:
-    """Adds a point to the curve and clears the sums; False if the loss is not finite."""
-    loss, squared_error = (sums / steps).tolist()
+    """Adds a point to the curve and clears the sums; False if they are not finite."""
+    loss, squared_error, norm = (sums / steps).tolist()
     progress.seconds = time.perf_counter() - started
-    if not math.isfinite(loss):
+    if not math.isfinite(loss + norm):  # a gradient that is not finite has spoilt the weights already
         return False
     decibels = -10 * math.log10(max(squared_error, 1e-12))  # equal pictures: 120 dB, not infinity
     progress.curve.append(

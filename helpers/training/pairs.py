@@ -117,13 +117,15 @@ def read_photographs(
     for folder in folders:
         images = open_set(folder)
         for name, image in images.images(on_error):
-            if name in held_out or name.rpartition("_")[0] in held_out:
+            stem = images[name].path.stem
+            if stem in held_out or stem.rpartition("_")[0] in held_out:
                 continue
             if min(image.shape[:2]) < patch:
                 size = f"{image.shape[1]}x{image.shape[0]}"
                 on_error(f"{shown(images[name].path)}: is {size}, smaller than a {patch}x{patch} patch")
                 continue
-            pictures[f"{images.name}/{name}"] = image
+            key = f"{images.name}/{name}"
+            pictures[key if key not in pictures else f"{folder}/{name}"] = image
     if not pictures:
         raise StudyError(f"{', '.join(map(shown, folders))}: holds no picture to train on")
     return pictures
