@@ -108,7 +108,8 @@ def test_a_grey_picture_is_named_where_the_network_takes_colour(tmp_path, folder
 
 
 def test_weights_are_small_and_have_their_cards_and_records():
-    assert {path.stem for path in SHIPPED} >= {"restore_y", "restore_y_q10", "restore_rgb", "imitate_y_q10"}
+    restorers = {"restore_y", "restore_y_q10", "restore_rgb", "restore_rgb_q10"}
+    assert {path.stem for path in SHIPPED} >= {*restorers, "imitate_y_q10"}
     assert sum(path.stat().st_size for path in SHIPPED) < 40e6
     for path in SHIPPED:
         assert path.stat().st_size < 10e6
@@ -165,7 +166,7 @@ def test_the_records_hold_what_the_study_says_of_them():
     """Doing nothing is the literature's JPEG row; the networks stand where the bars are."""
     assert mean_psnr("restore_y_q10", "identity") == pytest.approx(27.77, abs=0.005)
     assert mean_psnr("restore_y_q10", "restore_y_q10") >= 29.20
-    assert mean_psnr("restore_rgb", "restore_rgb") >= 27.20
+    assert mean_psnr("restore_rgb_q10", "restore_rgb_q10") > mean_psnr("restore_rgb", "restore_rgb") > 26.9
     nothing = mean_psnr("imitate_y_q10", "identity", "jpeg")
     plain = mean_psnr("imitate_y_q10_plain", "imitate_y_q10_plain", "jpeg")
     grid = mean_psnr("imitate_y_q10_grid", "imitate_y_q10_grid", "jpeg")
@@ -185,4 +186,5 @@ def test_every_training_picture_is_listed_with_its_source():
     trained = table[~(stems.isin(held_out) | stems.str.rpartition("_")[0].isin(held_out))]
     assert {leg["pictures"]["count"] for leg in legs} == {len(trained), (trained.pack == "crops").sum()}
     assert table.repository.str.fullmatch(r"[\w.-]+/[\w.-]+").all()
-    assert table.commit.str.fullmatch("[0-9a-f]{40}").all() and (table[["width", "height"]] >= 160).all(None)
+    assert table.commit.str.fullmatch("[0-9a-f]{40}").all()
+    assert table[["width", "height"]].min().min() >= 160
