@@ -7,7 +7,7 @@ import pytest
 
 from helpers import RESULTS, jpeg, metrics
 from helpers.data import open_set
-from helpers.evaluation import evaluate_jpeg
+from helpers.evaluation import evaluate
 
 QUALITIES = [10, 20, 30, 40]
 # LIVE1, mean of 29 pictures: PSNR, SSIM, PSNR-B (where a table prints it), bits a pixel
@@ -33,7 +33,7 @@ def refuse(line):
 
 @pytest.mark.parametrize("space", LIVE1)
 def test_jpeg_on_live1_to_the_printed_digit(live1, space):
-    rows = evaluate_jpeg(live1, QUALITIES, space, refuse)["rows"]
+    rows = evaluate("jpeg", live1, QUALITIES, space, refuse)["rows"]
     for row, (psnr, ssim, psnr_b, rate) in zip(rows, LIVE1[space], strict=True):
         assert len(row["images"]) == 29
         assert f"{row['psnr']:.3f}" == psnr
@@ -59,7 +59,7 @@ def test_colour_jpeg_measured_on_luma(live1, quality, psnr, ssim):
 @pytest.mark.parametrize("space", ["y", "rgb"])
 def test_jpeg_on_the_samples_as_recorded(space):
     recorded = json.loads((RESULTS / f"jpeg_{space}_samples.json").read_text())
-    rows = evaluate_jpeg(open_set("samples"), QUALITIES, space, refuse)["rows"]
+    rows = evaluate("jpeg", open_set("samples"), QUALITIES, space, refuse)["rows"]
     for row, old in zip(rows, recorded["rows"], strict=True):
         assert [image["name"] for image in row["images"]] == [image["name"] for image in old["images"]]
         for image, before in zip(row["images"], old["images"], strict=True):
@@ -72,7 +72,7 @@ def test_jpeg_on_the_samples_as_recorded(space):
 def test_the_record_of_live1_is_what_the_code_measures(live1, space):
     recorded = json.loads((RESULTS / f"jpeg_{space}_live1.json").read_text())
     old = next(row for row in recorded["rows"] if row["quality"] == 10)
-    new = evaluate_jpeg(live1, [10], space, refuse)["rows"][0]
+    new = evaluate("jpeg", live1, [10], space, refuse)["rows"][0]
     for image, before in zip(new["images"], old["images"], strict=True):
         assert image["name"] == before["name"]
         assert image["psnr"] == pytest.approx(before["psnr"], abs=0.005)
