@@ -1,6 +1,7 @@
 """The commands: `python -m helpers --help`. Imports wait until a command needs them."""
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -116,6 +117,24 @@ def restore(options: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
+def bench(options: argparse.Namespace) -> int:
+    """Measures speed as ratios in one run."""
+    for library in ("OPENBLAS", "MKL", "VECLIB", "OMP"):  # products inside our threads take one each
+        os.environ[f"{library}_NUM_THREADS"] = "1"  # read when NumPy is first imported, below
+    from tqdm import tqdm
+
+    from helpers.bench import SIZES, THREADS, record, table
+    from helpers.records import write_record
+
+    with tqdm(total=2 * len(SIZES) * len(THREADS), unit="row", disable=None) as bar:
+        found = record(lambda row: bar.update())
+    print(f"{found['benchmark']}; {found['processor']}; ratio: NumPy to the faster PyTorch")
+    print(table(found["rows"]).to_string(index=False, float_format="{:.2f}".format))
+    if options.json:
+        write_record(found, options.json)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -143,6 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("source", type=Path, metavar="IN", help="JPEG file, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file .png, .webp or .jpg, or folder")
     command.set_defaults(run=restore)
+
+    command = commands.add_parser("bench", help="speed as ratios measured in one run")
+    command.add_argument("name", choices=["numpy"], help="the NumPy network beside PyTorch's")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
+    command.set_defaults(run=bench)
 
     command = commands.add_parser("train", help="train a network on photographs")
     command.add_argument("task", choices=TASKS)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from helpers import StudyError
 from helpers.models import ConvolutionalNetwork
+from helpers.numpy_net import schedule_factor
 from helpers.training.checkpoint import Checkpoints
 from helpers.training.config import TrainingConfig
 from helpers.training.pairs import Photographs
@@ -140,15 +141,9 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
 
 def learning_rate_factor(progress: Progress, config: TrainingConfig) -> float:
     """Factor on the learning rate at a step: a linear rise, then the schedule."""
-    if progress.step < config.warm_up:
-        return (progress.step + 1) / config.warm_up
-    done, whole = progress.step - config.warm_up, max(1, config.steps - config.warm_up)
-    return {
-        "constant": 1.0,
-        "step": 0.1 ** (3 * done // whole),  # a tenth after each third
-        "plateau": progress.rate_factor,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done / whole)),  # Loshchilov and Hutter 2017
-    }[config.schedule]
+    if config.schedule == "plateau" and progress.step >= config.warm_up:
+        return progress.rate_factor
+    return schedule_factor(config.schedule, progress.step, config.steps, config.warm_up)
 
 
 def _follow_plateau(progress: Progress, config: TrainingConfig) -> None:

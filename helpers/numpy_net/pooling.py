@@ -1,0 +1,89 @@
+"""Fewer pixels and more: pooling and upsampling."""
+
+import numpy as np
+
+from helpers import StudyError
+from helpers.numpy_net.parts import Layer
+
+
+class _Pool2d(Layer):
+    """Windows of side `size`, `stride` apart (`size` unless given); the far edges' rest is dropped."""
+
+    dimensions = 4
+
+    def __init__(self, size: int, stride: int | None = None) -> None:
+        super().__init__()
+        self.size, self.stride = size, size if stride is None else stride
+        if min(self.size, self.stride) < 1:
+            raise StudyError(f"{type(self).__name__}: size {size} and stride {stride} must be positive")
+        self.takes = f"(N, H, W, C) of at least {size}x{size} pixels"
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.size}, stride {self.stride})"
+
+    def _check(self, x: np.ndarray) -> None:
+        super()._check(x)
+        if min(x.shape[1:3]) < self.size:
+            raise StudyError(f"{self}: got shape {x.shape}, takes {self.takes}")
+
+    def _places(self, x: np.ndarray) -> list[np.ndarray]:
+        """One view (N, H', W', C) for each place in a window, row by row."""
+        s = self.stride
+        height, width = ((side - self.size) // s + 1 for side in x.shape[1:3])
+        steps = range(self.size)
+        return [x[:, u : u + s * height : s, v : v + s * width : s] for u in steps for v in steps]
+
+
+class MaxPool2d(_Pool2d):
+    """The largest value of each window; where two are equal the gradient goes to the first, as in PyTorch."""
+
+    def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
+        places = self._places(x)
+        y, self._winner, self._shape = places[0].copy(), np.zeros(places[0].shape, np.int16), x.shape
+        for number, values in enumerate(places[1:], start=1):
+            better = values > y
+            np.copyto(y, values, where=better)
+            self._winner[better] = number
+        return y
+
+    def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
+        result = np.zeros(self._shape, gradient.dtype)
+        for number, view in enumerate(self._places(result)):
+            view += gradient * (self._winner == number)
+        return result
+
+
+class AvgPool2d(_Pool2d):
+    """The mean of each window."""
+
+    def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
+        self._shape = x.shape
+        return sum(self._places(x)) / (self.size**2)
+
+    def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
+        result = np.zeros(self._shape, gradient.dtype)
+        share = gradient / (self.size**2)
+        for view in self._places(result):
+            view += share
+        return result
+
+
+class Upsample(Layer):
+    """(N, H, W, C) to (N, s H, s W, C): every pixel becomes a square of s x s equal ones."""
+
+    dimensions = 4
+    takes = "(N, H, W, C)"
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        if scale < 1:
+            raise StudyError(f"Upsample: scale {scale} must be positive")
+        self.scale = scale
+
+    def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
+        return x.repeat(self.scale, axis=1).repeat(self.scale, axis=2)
+
+    def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
+        n, height, width, channels = gradient.shape
+        s = self.scale
+        return gradient.reshape(n, height // s, s, width // s, s, channels).sum(axis=(2, 4))
