@@ -121,6 +121,78 @@ def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tu
     return _say(True)
 
 
+def check_correlation(answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> None:
+    """Tests a zero-padded convolution of (H, W, C_in) with a kernel (3, 3, C_in, C_out)."""
+    rng = np.random.default_rng(4)
+    image, kernel = rng.standard_normal((7, 9, 3)), rng.standard_normal((3, 3, 3, 3))
+
+    def correlate(kernel: np.ndarray, padding: object = 1, **how: str) -> np.ndarray:
+        sides = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+        padded = np.pad(image, (*sides, (0, 0)), **how)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+        return np.einsum("ijcuv,uvco->ijo", windows, kernel)
+
+    mistakes = {
+        "equal if the kernel is flipped: a network's convolution does not flip it": correlate(
+            kernel[::-1, ::-1]
+        ),
+        "the kernel's rows and columns are swapped: w[u, v] belongs to row i + u": correlate(
+            kernel.transpose(1, 0, 2, 3)
+        ),
+        "channels are transposed: w[..., c, o] leads from input c to output o": correlate(
+            kernel.transpose(0, 1, 3, 2)
+        ),
+        "the padding is missing: put zeros round the picture first": correlate(kernel, 0),
+        "the padding is off by one: 1 on each side, not 2": correlate(kernel, 2),
+        "the padding lies above and left only: split it between both sides": correlate(
+            kernel, ((2, 0), (2, 0))
+        ),
+        "the padding lies below and right only: split it between both sides": correlate(
+            kernel, ((0, 2), (0, 2))
+        ),
+        "the border is repeated instead of zero": correlate(kernel, 1, mode="edge"),
+        "each output sees one input channel: sum over all of them": correlate(kernel * np.eye(3)),
+    }
+    return _verdict(answer, (image, kernel, 1), correlate(kernel), mistakes, 1e-9)
+
+
+def check_batch_norm(answer: Callable[[np.ndarray, float], np.ndarray]) -> None:
+    """Tests a batch normalisation of (N, H, W, C) by its own statistics, without scale and shift."""
+    x, epsilon = 3 + 2 * np.random.default_rng(5).standard_normal((4, 5, 6, 3)), 0.5
+    centred = x - x.mean((0, 1, 2))
+    variance = x.var((0, 1, 2))
+    mistakes = {
+        "the batch mean is missing: subtract it first": x / np.sqrt(variance + epsilon),
+        "only the mean is taken away: divide by the deviation": centred,
+        "divided by the variance: take its square root": centred / (variance + epsilon),
+        "epsilon is missing": centred / np.sqrt(variance),
+        "epsilon belongs under the root": centred / (np.sqrt(variance) + epsilon),
+        "the variance is divided by n - 1: in training it is by n": centred
+        / np.sqrt(x.var((0, 1, 2), ddof=1) + epsilon),
+        "each picture has its own mean: take it over the batch too": (x - x.mean((1, 2), keepdims=True))
+        / np.sqrt(x.var((1, 2), keepdims=True) + epsilon),
+        "one mean for all channels: each channel has its own": (x - x.mean()) / np.sqrt(x.var() + epsilon),
+        "one mean for each place: take it over height and width too": (x - x.mean(0))
+        / np.sqrt(x.var(0) + epsilon),
+    }
+    return _verdict(answer, (x, epsilon), centred / np.sqrt(variance + epsilon), mistakes, 1e-9)
+
+
+def check_dense_gradient(answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    """Tests the weights' gradient of y = x w + b, from x (N, I) and the loss's gradient by y (N, O)."""
+    rng = np.random.default_rng(6)
+    x, gradient = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+    right = x.T @ gradient
+    mistakes = {
+        "transposed: weights are (inputs, outputs), and so is their gradient": right.T,
+        "averaged over the batch: the loss has its mean in it already, sum here": right / len(x),
+        "only the first picture counts: sum over the batch": np.outer(x[0], gradient[0]),
+        "not summed over the batch": x[:, :, None] * gradient[:, None, :],
+        "the sign is turned: the optimiser subtracts, not the gradient": -right,
+    }
+    return _verdict(answer, (x, gradient), right, mistakes, 1e-9)
+
+
 def check_number(answer: float | None, right: float, mistakes: Mapping[str, float]) -> None:
     """Tests a number worked out by hand against the right one and against known slips."""
     return _verdict(lambda: answer, (), right, mistakes, 1e-9)
@@ -132,13 +204,14 @@ def _verdict(
     value = answer(*arguments)
     if value is None:
         return _not_attempted()
-    if np.shape(value) != np.shape(right):
-        return _say(False, f"shape {np.shape(value)}, expected {np.shape(right)}")
-    if np.allclose(value, right, rtol=tolerance, atol=tolerance):
+    same_shape = np.shape(value) == np.shape(right)
+    if same_shape and np.allclose(value, right, rtol=tolerance, atol=tolerance):
         return _say(True)
     for mistake, wrong in mistakes.items():
         if np.shape(wrong) == np.shape(value) and np.allclose(value, wrong, rtol=1e-6, atol=1e-6):
             return _say(False, mistake)
+    if not same_shape:
+        return _say(False, f"shape {np.shape(value)}, expected {np.shape(right)}")
     return _say(False, "the answer fits none of the usual slips; compare it with the formula term by term")
 
 

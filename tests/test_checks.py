@@ -57,6 +57,54 @@ CORNER = {
 }
 
 
+def correlation(x, w, p, *, sides=None, mode="constant"):
+    """A loop over the kernel, as a learner writes it."""
+    padded = np.pad(x, (*(sides or ((p, p), (p, p))), (0, 0)), mode=mode)
+    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    return sum(padded[u : u + height, v : v + width] @ w[u, v] for u in range(3) for v in range(3))
+
+
+CORRELATION = {
+    "equal if the kernel is flipped": lambda x, w, p: correlation(x, w[::-1, ::-1], p),
+    "rows and columns are swapped": lambda x, w, p: correlation(x, w.transpose(1, 0, 2, 3), p),
+    "channels are transposed": lambda x, w, p: correlation(x, w.transpose(0, 1, 3, 2), p),
+    "padding is missing": lambda x, w, p: correlation(x, w, 0),
+    "padding is off by one": lambda x, w, p: correlation(x, w, p + 1),
+    "above and left only": lambda x, w, p: correlation(x, w, p, sides=((2 * p, 0), (2 * p, 0))),
+    "below and right only": lambda x, w, p: correlation(x, w, p, sides=((0, 2 * p), (0, 2 * p))),
+    "border is repeated": lambda x, w, p: correlation(x, w, p, mode="edge"),
+    "sum over all of them": lambda x, w, p: np.concatenate(
+        [correlation(x[..., [c]], w[:, :, [c]][..., [c]], p) for c in range(3)], axis=2
+    ),
+    "shape (5, 9, 3), expected (7, 9, 3)": lambda x, w, p: correlation(x, w, p)[1:-1],
+    "none of the usual slips": lambda x, w, p: 2 * correlation(x, w, p),
+}
+
+
+def normalised(x, e, axes=(0, 1, 2)):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + e)
+
+
+BATCH_NORM = {
+    "batch mean is missing": lambda x, e: x / np.sqrt(x.var((0, 1, 2)) + e),
+    "only the mean": lambda x, e: x - x.mean((0, 1, 2)),
+    "square root": lambda x, e: (x - x.mean((0, 1, 2))) / (x.var((0, 1, 2)) + e),
+    "epsilon is missing": lambda x, e: (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)),
+    "under the root": lambda x, e: (x - x.mean((0, 1, 2))) / (x.std((0, 1, 2)) + e),
+    "n - 1": lambda x, e: (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2), ddof=1) + e),
+    "each picture has its own": lambda x, e: normalised(x, e, (1, 2)),
+    "one mean for all channels": lambda x, e: normalised(x, e, (0, 1, 2, 3)),
+    "one mean for each place": lambda x, e: normalised(x, e, 0),
+}
+DENSE = {
+    "transposed": lambda x, g: g.T @ x,
+    "averaged over the batch": lambda x, g: x.T @ g / len(x),
+    "only the first picture": lambda x, g: np.outer(x[0], g[0]),
+    "not summed": lambda x, g: np.einsum("ni,no->nio", x, g),
+    "sign is turned": lambda x, g: -(x.T @ g),
+}
+
+
 def right_corner(height, width, size, rng):
     return 8 * rng.integers((height - size) // 8 + 1), 8 * rng.integers((width - size) // 8 + 1)
 
@@ -68,6 +116,9 @@ def right_corner(height, width, size, rng):
         (checks.check_luma, jpeg.luma),
         (checks.check_bits_per_pixel, metrics.bits_per_pixel),
         (checks.check_patch_corner, right_corner),
+        (checks.check_correlation, correlation),
+        (checks.check_batch_norm, normalised),
+        (checks.check_dense_gradient, lambda x, g: x.T @ g),
     ],
 )
 def test_right_answers_pass(capsys, check, answer):
@@ -83,6 +134,9 @@ def test_right_answers_pass(capsys, check, answer):
             (checks.check_luma, LUMA),
             (checks.check_bits_per_pixel, RATE),
             (checks.check_patch_corner, CORNER),
+            (checks.check_correlation, CORRELATION),
+            (checks.check_batch_norm, BATCH_NORM),
+            (checks.check_dense_gradient, DENSE),
         )
         for name, answer in answers.items()
     ],
