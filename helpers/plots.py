@@ -127,7 +127,7 @@ def dots(
         )
     if reference is not None:
         axis.axvline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.3 - 0.6 / len(values)))
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -1.6 / len(values)))
     axis.set_yticks(range(len(values)), values.keys())
     axis.set_ylim(len(values) - 0.5, -0.5)
     axis.margins(x=0.12)
