@@ -116,7 +116,8 @@ def dots(
     values: Mapping[str, float | Sequence[float]], x_label: str, reference: tuple[str, float] | None = None
 ) -> Figure:
     """One line a name: its value, or all its values with their mean marked; a dashed reference level."""
-    figure, axis = plt.subplots(figsize=(6.8, 0.9 + 0.36 * len(values)))
+    height = 0.9 + 0.36 * len(values) + (0.3 if reference else 0)
+    figure, axis = plt.subplots(figsize=(6.8, height))
     for position, value in enumerate(values.values()):
         points = np.atleast_1d(np.asarray(value, float))
         if len(points) > 1:
@@ -127,7 +128,7 @@ def dots(
         )
     if reference is not None:
         axis.axvline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -1.6 / len(values)))
+        figure.legend(frameon=False, loc="outside lower center")
     axis.set_yticks(range(len(values)), values.keys())
     axis.set_ylim(len(values) - 0.5, -0.5)
     axis.margins(x=0.12)
