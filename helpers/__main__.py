@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -74,6 +75,35 @@ def measure(options: argparse.Namespace) -> int:
     return 2 if errors else 0
 
 
+def rate_distortion(options: argparse.Namespace) -> int:
+    """Measures codecs on an image set; a bad picture is reported, the rest is done, status 2."""
+    from tqdm import tqdm
+
+    from helpers import rd
+    from helpers.data import open_set
+    from helpers.data.loading import shown
+    from helpers.records import write_file
+
+    if not options.csv.parent.is_dir():  # told now, not after an hour's work
+        raise StudyError(f"{shown(options.csv)}: can't be written (its folder does not exist)")
+    images = open_set(options.images)
+    codecs = rd.usable(options.codecs or list(rd.CODECS), print)
+    errors: list[str] = []
+    with tqdm(total=len(images), unit="image", disable=None) as bar:
+
+        def on_error(line: str) -> None:
+            errors.append(line)
+            bar.write(line, file=sys.stderr)
+
+        table = rd.measure_set(images, codecs, options.workers, on_error, lambda name: bar.update())
+    write_file(options.csv, table.to_csv(index=False).encode())
+    print(f"{shown(images.name)}, {table['image'].nunique()} images; BD-rate in % against {rd.ANCHOR_NAME}:")
+    low, high = rd.WINDOW
+    print(f"PSNR over {low:.0f} to {high:.0f} dB, SSIM and MS-SSIM as -10 log10(1 - s) over the overlap")
+    print(rd.bd_rates(table).to_string(index=False, float_format="{:+.1f}".format, na_rep="-"))
+    return 2 if errors else 0
+
+
 def train(options: argparse.Namespace) -> int:
     """Trains a network; a picture that can't be used is reported, the rest is trained on, status 2."""
     from helpers.training.command import run
@@ -96,10 +126,7 @@ def restore(options: argparse.Namespace) -> int:
 
     pairs, failed = jpeg_files(options.source, options.target), 0
     if options.source.is_dir():
-        try:
-            options.target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(f"{options.target}: can't be made a folder ({error.strerror})") from None
+        _make_folder(options.target)
     for source, target in pairs:
         with tqdm(desc=source.name, unit="tile", disable=None, leave=len(pairs) == 1) as bar:
 
@@ -115,6 +142,75 @@ def restore(options: argparse.Namespace) -> int:
     if len(pairs) > 1:
         print(f"{len(pairs) - failed} of {len(pairs)} pictures restored")
     return 2 if failed else 0
+
+
+def encode(options: argparse.Namespace) -> int:
+    """Compresses pictures; one that can't be is reported, the rest is done, status 2."""
+    from helpers.codec import pictures
+    from helpers.codec.container import ENDING
+    from helpers.codec.files import encode_file, pairs
+
+    def encoder(image, **metadata):
+        if options.rate is not None or (options.bpp is None and options.bytes is None):
+            rate = pictures.DEFAULT_RATE if options.rate is None else options.rate
+            return pictures.encode(image, rate, **metadata)
+        most = options.bytes or int(options.bpp * image.shape[0] * image.shape[1] / 8)
+        return pictures.encode_within(image, most, **metadata)
+
+    def one(source: Path, target: Path) -> str:
+        done = encode_file(source, target, encoder)
+        return (
+            f"{target.name}: {done['bytes']:,} bytes, {done['bits_per_pixel']:.3f} bits a pixel, "
+            f"{done['psnr']:.2f} dB"
+        )
+
+    return _each(pairs(options.source, options.target, ENDING), options, one)
+
+
+def decode(options: argparse.Namespace) -> int:
+    """Decodes compressed files; one that can't be is reported, the rest is done, status 2."""
+    from helpers.codec.files import decode_file, pairs
+
+    def one(source: Path, target: Path) -> None:
+        decode_file(source, target)
+
+    return _each(pairs(options.source, options.target, ".png"), options, one)
+
+
+def info(options: argparse.Namespace) -> int:
+    """Says what a compressed file holds."""
+    from helpers.codec.files import describe
+
+    print(describe(options.source))
+    return 0
+
+
+def _each(files: list[tuple[Path, Path]], options: argparse.Namespace, one: Callable) -> int:
+    """one(source, target) for each, with a progress bar for a folder; its text is printed. Status 0 or 2."""
+    from tqdm import tqdm
+
+    failed = 0
+    if options.source.is_dir():
+        _make_folder(options.target)
+    with tqdm(files, unit="file", disable=None if len(files) > 1 else True) as bar:
+        for source, target in bar:
+            try:
+                said = one(source, target)
+                if said:
+                    bar.write(said)
+            except StudyError as error:
+                failed += 1
+                bar.write(str(error), file=sys.stderr)
+    if len(files) > 1:
+        print(f"{len(files) - failed} of {len(files)} files done")
+    return 2 if failed else 0
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{path}: can't be made a folder ({error.strerror})") from None
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -150,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=data)
 
     command = commands.add_parser("evaluate", help="PSNR, SSIM, PSNR-B and rate, image by image")
-    command.add_argument("task", choices=["jpeg", *TASKS])
+    command.add_argument("task", choices=["jpeg", "imitate", "restore"])
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
     command.add_argument("--quality", nargs="+", type=_quality, default=[10, 20, 30, 40], metavar="Q")
     command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
@@ -158,10 +254,35 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
     command.set_defaults(run=measure)
 
+    command = commands.add_parser("rd", help="rate-distortion of codecs, BD-rates")
+    command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
+    command.add_argument("--csv", required=True, type=Path, metavar="FILE", help="write the measures there")
+    command.add_argument("--codecs", nargs="+", metavar="NAME", help="e.g. jpeg webp ours; all if not given")
+    command.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="processes")
+    command.set_defaults(run=rate_distortion)
+
     command = commands.add_parser("restore", help="a JPEG photograph in, a better picture out")
     command.add_argument("source", type=Path, metavar="IN", help="JPEG file, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file .png, .webp or .jpg, or folder")
     command.set_defaults(run=restore)
+
+    command = commands.add_parser("encode", help="pictures to small files, by a network")
+    command.add_argument("source", type=Path, metavar="IN", help="picture, or folder of them")
+    command.add_argument("target", type=Path, metavar="OUT", help="file, .npic, or folder")
+    budget = command.add_mutually_exclusive_group()
+    budget.add_argument("--rate", type=_rate, metavar="R", help="0 (smallest files) to 63; 32 if not given")
+    budget.add_argument("--bpp", type=_positive, metavar="B", help="at most so many bits a pixel")
+    budget.add_argument("--bytes", type=int, metavar="N", help="at most so many bytes")
+    command.set_defaults(run=encode)
+
+    command = commands.add_parser("decode", help="compressed files back to pictures")
+    command.add_argument("source", type=Path, metavar="IN", help="file, or folder of them")
+    command.add_argument("target", type=Path, metavar="OUT", help="file .png or .webp, or folder")
+    command.set_defaults(run=decode)
+
+    command = commands.add_parser("info", help="what a compressed file holds")
+    command.add_argument("source", type=Path, metavar="FILE")
+    command.set_defaults(run=info)
 
     command = commands.add_parser("bench", help="speed as ratios measured in one run")
     command.add_argument("name", choices=["numpy"], help="the NumPy network beside PyTorch's")
@@ -192,6 +313,28 @@ def _quality(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 95:
         raise argparse.ArgumentTypeError(f"{text!r} is not a JPEG quality from 1 to 95")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def _rate(text: str) -> int:
+    if not text.isdigit() or not 0 <= int(text) <= 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0 to 63")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of bits a pixel")
+    return value
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from helpers import DATA, StudyError
+from helpers.codec.network import CompressionConfig, CompressionNetwork
 from helpers.data.loading import shown
 from helpers.models import ConvolutionalNetwork, NetworkConfig
 from helpers.records import write_file
@@ -17,14 +18,14 @@ from helpers.records import write_file
 WEIGHTS = DATA / "weights"
 
 
-def save_network(network: ConvolutionalNetwork, path: Path, card: dict) -> None:
+def save_network(network: ConvolutionalNetwork | CompressionNetwork, path: Path, card: dict) -> None:
     """The network as float16 safetensors: half the bytes, within 0.01 dB of float32.
 
     Rounding networks stay in float32: their decisions hang on the last digits. The file's metadata
     hold the network's configuration, the model card and a SHA-256 of all three.
     Raises StudyError where it can't be written.
     """
-    half = network.config.arrangement != "rounding"
+    half = getattr(network.config, "arrangement", None) != "rounding"
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in network.state_dict().items()
@@ -35,7 +36,7 @@ def save_network(network: ConvolutionalNetwork, path: Path, card: dict) -> None:
 
 def load_network(
     path: Path, task: str | None = None, space: str | None = None
-) -> tuple[ConvolutionalNetwork, dict]:
+) -> tuple[ConvolutionalNetwork | CompressionNetwork, dict]:
     """(network in float32 on the CPU, model card) of a weights file.
 
     Raises StudyError, one line, where the file is missing, damaged, not this project's, or of another
@@ -60,11 +61,18 @@ def load_network(
         if wanted is not None and card[what] != wanted:
             raise StudyError(f"{name}: is of {what} {card[what]!r}, not {wanted!r}")
     try:
-        network = ConvolutionalNetwork(NetworkConfig(**json.loads(metadata["network"])))
+        network = build(json.loads(metadata["network"]), card["task"])
         network.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:
         raise StudyError(f"{name}: does not fit this version of the networks ({_line(error)})") from None
     return network, card
+
+
+def build(config: dict, task: str) -> ConvolutionalNetwork | CompressionNetwork:
+    """The untrained network of a configuration as read from a file."""
+    if task == "compress":
+        return CompressionNetwork(CompressionConfig(**config))
+    return ConvolutionalNetwork(NetworkConfig(**config))
 
 
 def digest(tensors: dict[str, torch.Tensor], texts: dict[str, str] | None = None) -> str:

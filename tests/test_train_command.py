@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from helpers import ROOT
@@ -252,7 +253,7 @@ def test_training_needs_five_packages_alone(folder, tmp_path):
     """Run where every other package of the requirements is hidden."""
     hidden = [
         "skimage", "scipy", "pandas", "matplotlib", "pytorch_msssim", "bjontegaard", "requests", "IPython",
-        "ipywidgets", "nbconvert", "nbformat", "bs4",
+        "ipywidgets", "nbconvert", "nbformat", "bs4", "constriction",
     ]  # fmt: skip
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
@@ -269,3 +270,44 @@ def test_the_samples_show_the_command_working(tmp_path):
     assert process.returncode == 0 and process.stderr == "", process.stderr
     assert load_network(tmp_path / "w.safetensors", "restore", "rgb")[0].config.image_channels == 3
     assert np.isfinite(leg(tmp_path / "w.safetensors")["seconds"])
+
+
+CODEC = ("--network", "codec", "--batch", 2, "--steps", 30)
+
+
+def test_compress_is_trained_killed_and_resumed_to_the_same_weights(folder, tmp_path):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "weights.safetensors"
+    process = run(folder, whole, *CODEC, task="compress")
+    assert process.returncode == 0 and process.stderr == "", process.stderr
+    checkpoint = out.with_suffix(".checkpoint.json")
+    process = subprocess.Popen(
+        command(folder, out, *CODEC, task="compress"), cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert checkpoint.exists() and not out.exists()
+    assert run(folder, out, *CODEC, "--resume", None, task="compress").returncode == 0
+    assert leg(out)["weights_sha256"] == leg(whole)["weights_sha256"]
+    network, card = load_network(out, "compress", "rgb")
+    parts = card["macs_of_parts"]
+    assert card["macs_per_pixel"] == parts["context"] + parts["synthesis"] < 40_000
+    assert network.prior.tables.dtype == torch.int32
+    further = tmp_path / "further.safetensors"
+    arguments = ("--network", None, "--init", out, "--batch", 2, "--steps", 10)
+    words = [str(w) for w in command(folder, further, *arguments, task="compress") if w != "--network"]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True).returncode == 0
+    assert len(load_network(further)[1]["legs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--space", "y"), "task compress has space rgb and loss mse"),
+        (("--network", "unet"), "there is no network 'unet'; known are codec, factorised"),
+        (("--network", "codec", "--patch", 36), "patch is 36; in space rgb it must be a multiple of 16"),
+    ],
+)
+def test_what_cannot_be_a_codec_is_one_line(folder, tmp_path, arguments, reason):
+    assert reason in error(run(folder, tmp_path / "w.safetensors", *arguments, task="compress"))

@@ -1,6 +1,7 @@
 """`python -m helpers train`: photographs in, a weights file with its model card and a record out."""
 
 import argparse
+import json
 import math
 from collections.abc import Callable
 from copy import deepcopy
@@ -11,18 +12,28 @@ from pathlib import Path
 import torch
 
 from helpers import StudyError
+from helpers.codec.network import CODECS, CompressionNetwork, macs_of
 from helpers.data.loading import shown
 from helpers.models import NETWORKS, ConvolutionalNetwork, count_parameters, macs_per_pixel
 from helpers.records import environment, write_record
 from helpers.rounding import start_from_pixels
 from helpers.training.checkpoint import Checkpoints
+from helpers.training.codec_start import start_codec
 from helpers.training.config import TrainingConfig
 from helpers.training.loop import place, train
 from helpers.training.pairs import Photographs, read_photographs
 from helpers.weights import digest, load_network, save_network
 
-DEFAULT_NETWORK = {"restore": "restorer", "imitate": "rounding"}
+DEFAULT_NETWORK = {"restore": "restorer", "imitate": "rounding", "compress": "codec"}
 # A rounding network has its own defaults: many blocks a step, since few of them stand at a decision.
+COMPRESS = {
+    "space": "rgb",
+    "batch": 8,
+    "patch": 96,
+    "learning_rate": 1e-3,
+    "gradient_clip": 1.0,
+    "average": 0.999,
+}
 ROUNDING = {"batch": 64, "learning_rate": 3e-4, "gradient_clip": 10.0, "average": 0.998}
 MEASURED_SECONDS = 30  # of training, thrown away, from which --minutes fixes the steps
 
@@ -51,9 +62,11 @@ def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
             raise StudyError("train: give --steps to several processes, so that all take the same number")
         config = replace(config, steps=_steps_in(options.minutes, network, photographs, config))
         print(f"{config.steps} steps fit into {options.minutes:g} minutes", flush=True)
+    if not options.resume and not options.init:
+        _start(network, photographs, config)
     about = {
         "training": asdict(config) | {"qualities": list(config.qualities)},
-        "network": asdict(network.config),
+        "network": json.loads(json.dumps(asdict(network.config))),  # as it comes back from a file
         "pictures": photographs.digest(),
         "threads": torch.get_num_threads(),
         "processes": world,
@@ -68,7 +81,7 @@ def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
             "task": config.task,
             "space": config.space,
             "parameters": count_parameters(network),
-            "macs_per_pixel": macs_per_pixel(network.config),
+            **_macs(network),
             "legs": [*about["legs"], leg],
         }
         save_network(network, options.out, card)
@@ -101,7 +114,8 @@ def _config(options: argparse.Namespace, saved: dict | None) -> TrainingConfig:
         defaults = saved["training"]
     else:
         rounds = options.init is None and (options.network or DEFAULT_NETWORK[options.task]) == "rounding"
-        defaults = {"precision": _precision(), **(ROUNDING if rounds else {})}
+        own = COMPRESS if options.task == "compress" else ROUNDING if rounds else {}
+        defaults = {"precision": _precision(), **own}
     asked = {f.name: getattr(options, f.name) for f in fields(TrainingConfig)}
     asked = {name: value for name, value in asked.items() if value is not None}
     settings = {**defaults, **asked}
@@ -130,8 +144,13 @@ def _network(options: argparse.Namespace, config: TrainingConfig, photographs: P
         return _fitting(network, config), card
     channels = 1 if config.space == "y" else 3
     name = options.network or DEFAULT_NETWORK[config.task]
-    if name not in NETWORKS:
-        raise StudyError(f"train: there is no network {name!r}; known are {', '.join(NETWORKS)}")
+    known = CODECS if config.task == "compress" else NETWORKS
+    if name not in known:
+        raise StudyError(f"train: there is no network {name!r}; known are {', '.join(known)}")
+    if config.task == "compress":
+        torch.manual_seed(config.seed)
+        codec = _fitting(CompressionNetwork(CODECS[name]), config)
+        return codec, {}
     shape = NETWORKS[name]
     rounds = shape.arrangement == "rounding"
     if rounds and (config.task, config.space) != ("imitate", "y"):
@@ -140,9 +159,15 @@ def _network(options: argparse.Namespace, config: TrainingConfig, photographs: P
         raise StudyError("train: the rounding network learns the steps of one quality, not of a range")
     torch.manual_seed(config.seed)
     network = _fitting(ConvolutionalNetwork(replace(shape, image_channels=channels)), config)
-    if rounds and not options.resume:
-        start_from_pixels(network, photographs, config.qualities, config.seed)
     return network, {}
+
+
+def _start(network, photographs: Photographs, config: TrainingConfig) -> None:
+    """Sets a fresh network to where its training starts, if that is more than chance."""
+    if isinstance(network, CompressionNetwork):
+        start_codec(network, photographs, config)
+    elif network.config.arrangement == "rounding":
+        start_from_pixels(network, photographs, config.qualities, config.seed)
 
 
 def _fitting(network: ConvolutionalNetwork, config: TrainingConfig) -> ConvolutionalNetwork:
@@ -187,6 +212,14 @@ def _leg(about: dict, photographs: Photographs, network, config: TrainingConfig,
         "weights_sha256": digest(network.state_dict()),  # in float32, before they are rounded for the file
         **environment(),
     }
+
+
+def _macs(network) -> dict:
+    """Multiply-accumulates a pixel, for the card; of a codec those of its decoder, and of each part."""
+    if isinstance(network, CompressionNetwork):
+        parts = macs_of(network.config)
+        return {"macs_per_pixel": parts.pop("decoder"), "macs_of_parts": parts}
+    return {"macs_per_pixel": macs_per_pixel(network.config)}
 
 
 def _thinned(curve: list[dict], points: int = 200) -> list[dict]:

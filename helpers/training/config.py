@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass
 
-TASKS = ("imitate", "restore")
+TASKS = ("imitate", "restore", "compress")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """What a training is, apart from the network and the pictures: with them it fixes every weight."""
 
-    task: str = "restore"  # or imitate
+    task: str = "restore"  # or imitate, compress
     space: str = "y"  # or rgb
-    qualities: tuple[int, int] = (10, 10)  # lowest and highest JPEG quality
+    qualities: tuple[int, int] = (10, 10)  # lowest and highest JPEG quality; compress codes no JPEG
     steps: int = 600
     batch: int = 16  # patches a step
     patch: int = 64  # pixels a side
-    loss: str = "mse"
+    loss: str = "mse"  # or l1; of compress: bits a pixel + lambda mse
     optimizer: str = "adam"
     learning_rate: float = 3e-3  # at its highest
     schedule: str = "cosine"
@@ -40,6 +40,8 @@ class TrainingConfig:
             least = 1 if name in ("steps", "batch", "patch") else 0
             if not getattr(self, name) >= least:  # nan is not
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.task == "compress" and (self.space, self.loss) != ("rgb", "mse"):
+            raise ValueError("task compress has space rgb and loss mse")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^32 - 1")
         if not 0 <= self.average < 1:

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from helpers import StudyError
+from helpers.codec.network import RATES, CompressionNetwork, rate_distortion
 from helpers.models import ConvolutionalNetwork
 from helpers.numpy_net import schedule_factor
 from helpers.training.checkpoint import Checkpoints
@@ -36,7 +37,7 @@ class Progress:
 
 
 def train(
-    network: ConvolutionalNetwork,
+    network: ConvolutionalNetwork | CompressionNetwork,
     photographs: Photographs,
     config: TrainingConfig,
     report: Callable[[str], None] = lambda line: None,
@@ -72,9 +73,17 @@ def train(
             torch.manual_seed(config.seed * 1_000_003 + progress.step)  # and its dropout
             inputs, targets = photographs.draw(config.task, config.batch, config.qualities, rng)
             inputs = inputs.to(device, memory_format=torch.channels_last)
+            targets = targets.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                outputs = forward(inputs)
-            loss = LOSSES[config.loss](outputs, targets.to(device))
+                if config.task == "compress":
+                    rate = torch.from_numpy(rng.uniform(0, RATES - 1, config.batch).astype(np.float32))
+                    outputs, bits = forward(inputs, rate.to(device))
+                else:
+                    outputs = forward(inputs)
+            if config.task == "compress":
+                loss = rate_distortion(bits, outputs, targets, rate.to(device))
+            else:
+                loss = LOSSES[config.loss](outputs, targets)
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
@@ -84,7 +93,7 @@ def train(
             progress.step += 1
             _update_average(average, network, config, progress.step)
             with torch.no_grad():
-                squared_error = nn.functional.mse_loss(outputs, targets.to(device))
+                squared_error = nn.functional.mse_loss(outputs, targets)
                 sums += torch.stack([loss, squared_error, norm])
             if progress.step % READ_EVERY and progress.step != config.steps:
                 continue

@@ -52,7 +52,7 @@ class Photographs:
 
         Each patch is cut anywhere, turned and mirrored at random, then coded, so that it begins on
         JPEG's grid. Its quality is drawn log-uniformly from `qualities`, both ends included: as often
-        between 5 and 20 as between 20 and 80.
+        between 5 and 20 as between 20 and 80. For task `compress` both are the originals.
         """
         chosen = rng.choice(len(self.images), count, p=self._share)
         shapes = np.array([self.images[i].shape[:2] for i in chosen])
@@ -61,16 +61,20 @@ class Photographs:
         low, high = np.log(qualities[0] - 0.5), np.log(qualities[1] + 0.5)
         drawn = np.rint(np.exp(rng.uniform(low, high, count))).astype(int).clip(*qualities)
         cut = self._cut if self._pixels is None else self._cut_on_device
-        originals, coded = cut(chosen, corners, turns, drawn)
+        originals, coded = cut(chosen, corners, turns, None if task == "compress" else drawn)
+        if task == "compress":
+            return originals, originals
         return (originals, coded) if task == "imitate" else (coded, originals)
 
-    def _cut(self, chosen, corners, turns, qualities) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cut(self, chosen, corners, turns, qualities) -> tuple[torch.Tensor, torch.Tensor | None]:
         originals = []
         for image, (row, column), (transpose, down, mirror) in zip(chosen, corners, turns, strict=True):
             patch = self.images[image][row : row + self.patch, column : column + self.patch]
             patch = patch.swapaxes(0, 1) if transpose else patch
             patch = patch[:: -1 if down else 1, :: -1 if mirror else 1]
             originals.append(np.ascontiguousarray(patch))
+        if qualities is None:
+            return to_tensor(np.stack(originals)), None
         coded = [jpeg.decode(jpeg.encode(x, int(q))) for x, q in zip(originals, qualities, strict=True)]
         return to_tensor(np.stack(originals)), to_tensor(np.stack(coded))
 
@@ -81,7 +85,7 @@ class Photographs:
         self._start = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         self._pixels = torch.from_numpy(np.concatenate(flat)).to(device)
 
-    def _cut_on_device(self, chosen, corners, turns, qualities) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cut_on_device(self, chosen, corners, turns, qualities) -> tuple[torch.Tensor, torch.Tensor | None]:
         device = self._pixels.device
 
         def each(values):  # one number a patch, to be spread over (N, patch, patch)
@@ -100,6 +104,8 @@ class Photographs:
             each(self._start[chosen]) + (each(corners[:, 0]) + rows) * width + (each(corners[:, 1]) + columns)
         )
         originals = self._pixels[places].permute(0, 3, 1, 2).float()
+        if qualities is None:
+            return originals / 255, None
         coded = jpeg_on_device(originals, torch.as_tensor(qualities, device=device))
         return originals / 255, coded / 255
 

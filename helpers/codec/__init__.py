@@ -1,0 +1,1 @@
+"""The codec: its networks, its entropy model, and pictures as bytes."""

@@ -1,0 +1,235 @@
+"""The entropy model: what a coded number is foretold from, by whole numbers only, on any machine the same."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+SCALES = 64  # Gaussian tables
+SMALLEST, LARGEST = 0.11, 100.0  # their standard deviations, log-spaced, in steps
+SCALE_STEP = math.log(LARGEST / SMALLEST) / (SCALES - 1)
+UNIT = 16  # means and activations are counted in sixteenths of a step
+WEIGHT_UNIT = 64  # weights of the context networks in parts of 64
+INDEX_UNIT = 128  # their sums, an index: an eighth of an activation, so that one learning rate suits all
+GROUPS = (3, 6, 9, 12, 18, 32, 48)  # channels of y in the order of coding; the first ones are interlaced
+LEVELS = 4  # of the first group: every 4th position, every 2nd, the middles of those, the rest
+
+# What codes one part: (channels, mean in steps, scale index, where to) to the decoded values of the part.
+Code = Callable[[slice, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Context(nn.Module):
+    """Foretells y part by part from the parts before: ten steps for a picture of any size.
+
+    Within a part all positions are coded at once. Groups of channels follow each other (Minnen and
+    Singh 2020); the first group, the blocks' brightness and colour, is interlaced over four levels.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        first = GROUPS[0]
+        self.register_buffer("tables", gaussian_tables())
+        inputs = 3 * first + 2  # features, where they are known, the rate
+        self.levels = nn.ModuleList(
+            Foretell(inputs, width, first, 5 if level else 1, 1) for level in range(LEVELS)
+        )
+        starts = [sum(GROUPS[:k]) for k in range(1, len(GROUPS))]
+        self.groups = nn.ModuleList(
+            Foretell(3 * start + 1, width, size, 3, 3) for start, size in zip(starts, GROUPS[1:], strict=True)
+        )
+
+    def parts(self) -> list[tuple[nn.Module, slice]]:
+        """Each network with the channels that it foretells, in the order of coding."""
+        ends = [sum(GROUPS[: k + 1]) for k in range(len(GROUPS))]
+        slices = [slice(end - size, end) for end, size in zip(ends, GROUPS, strict=True)]
+        return list(zip([*self.levels, *self.groups], [*slices[:1] * LEVELS, *slices[1:]], strict=True))
+
+    def forward(self, rate: torch.Tensor, shape: torch.Size, code: Code) -> torch.Tensor:
+        n, _, height, width = shape
+        rates = whole_rate(rate).expand(n, 1, height, width)
+        known = torch.zeros(n, GROUPS[0], height, width, device=rates.device)
+        before = torch.zeros(1, 1, height, width, device=rates.device)
+        for level, network in enumerate(self.levels):
+            here = lattice(level, height, width).to(rates.device) - before
+            place = UNIT * before.expand(n, -1, -1, -1)
+            mean, index = network(torch.cat([features(known), place, rates], dim=1))
+            coded = code(slice(0, GROUPS[0]), mean, index, here)
+            known, before = torch.where(here > 0, coded, known), before + here
+        everywhere = torch.ones_like(before)
+        for size, network in zip(GROUPS[1:], self.groups, strict=True):
+            start = known.shape[1]
+            mean, index = network(torch.cat([features(known), rates], dim=1))
+            coded = code(slice(start, start + size), mean, index, everywhere)
+            known = torch.cat([known, coded], dim=1)
+        return known
+
+
+class Factorised(nn.Module):
+    """Foretells each number from its channel and the rate alone."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer("tables", gaussian_tables())
+        self.network = Foretell(1, width, sum(GROUPS), 1, 1)
+
+    def parts(self) -> list[tuple[nn.Module, slice]]:
+        return [(self.network, slice(0, sum(GROUPS)))]
+
+    def forward(self, rate: torch.Tensor, shape: torch.Size, code: Code) -> torch.Tensor:
+        n, _, height, width = shape
+        mean, index = self.network(whole_rate(rate).expand(n, 1, height, width))
+        everywhere = torch.ones(1, 1, height, width, device=mean.device)
+        return code(slice(0, shape[1]), mean, index, everywhere)
+
+
+class Foretell(nn.Module):
+    """Whole features to (mean in steps, scale index), each (N, size, h, w), by whole numbers only.
+
+    Weights, activations and results are whole numbers carried in float32 convolutions whose sums stay
+    below 2^24, so that every order of summation gives the same ones (Balle et al. 2019, "Integer
+    networks for data compression with latent-variable models"). Training computes with the same
+    numbers; gradients pass straight through the rounding.
+    """
+
+    def __init__(self, inputs: int, width: int, size: int, first: int, second: int):
+        super().__init__()
+        self.first = WholeConv2d(inputs, width, first)
+        self.second = WholeConv2d(width, 2 * size, second)
+        with torch.no_grad():
+            self.second.weight.zero_()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = straight_through(torch.floor, bounded(self.first(x) / WEIGHT_UNIT, 0, 255))
+        mean, index = self.second(hidden).chunk(2, dim=1)
+        mean = straight_through(torch.floor, bounded(mean / WEIGHT_UNIT, -2048, 2047)) / UNIT
+        index = straight_through(torch.floor, bounded(index / INDEX_UNIT, 0, SCALES - 1))
+        return mean, index
+
+    def largest_sum(self) -> float:
+        """The largest sum, in size, that any input within its range can make of the weights."""
+        inputs = self.first.weight.shape[1]
+        known = (inputs - 1) // 3  # features come in three kinds; what follows them is smaller
+        range_ = torch.full((inputs,), 64.0 * UNIT)
+        range_[known:] = 8.0 * UNIT
+        first = (self.first.whole_weight().abs() * range_[:, None, None]).sum((1, 2, 3))
+        second = 255 * self.second.whole_weight().abs().sum((1, 2, 3))
+        return max(
+            (first + self.first.whole_bias().abs()).max(), (second + self.second.whole_bias().abs()).max()
+        ).item()
+
+
+class WholeConv2d(nn.Module):
+    """A convolution of whole numbers with weights of 8 bits, in parts of 64; learnt as floats."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        super().__init__()
+        start = nn.Conv2d(inputs, outputs, kernel)
+        self.weight = nn.Parameter(start.weight.detach().clone())
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.padding = kernel // 2
+
+    def whole_weight(self) -> torch.Tensor:
+        return straight_through(torch.round, bounded(self.weight * WEIGHT_UNIT, -127, 127))
+
+    def whole_bias(self) -> torch.Tensor:
+        return straight_through(torch.round, self.bias * (WEIGHT_UNIT * UNIT))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(x, self.whole_weight(), self.whole_bias(), padding=self.padding)
+
+
+def features(known: torch.Tensor) -> torch.Tensor:
+    """(N, 3 C, h, w) whole numbers of decoded values (N, C, h, w), which are sixteenths of a step.
+
+    The value, and its size twice, finely near zero and coarsely further out: a stand-in for a logarithm.
+    """
+    size = known.abs()
+    coarse = straight_through(torch.floor, size.clamp(max=16) * (UNIT // 2))
+    return torch.cat([known.clamp(-64, 64) * UNIT, size.clamp(max=2) * (4 * UNIT), coarse], dim=1)
+
+
+def whole_rate(rate: torch.Tensor) -> torch.Tensor:
+    """(N, 1, 1, 1) whole feature of rates 0..63."""
+    return (2 * rate.float().floor())[:, None, None, None]
+
+
+def lattice(level: int, height: int, width: int) -> torch.Tensor:
+    """(1, 1, height, width), 1 where a position is coded by `level` 0..3 or before."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    even = (rows % 2 == 0) & (columns % 2 == 0)
+    found = (
+        (rows % 4 == 0) & (columns % 4 == 0),
+        even,
+        even | ((rows % 2 == 1) & (columns % 2 == 1)),
+        torch.ones(height, width, dtype=torch.bool),
+    )
+    return found[level][None, None].float()
+
+
+def scale_of(index: torch.Tensor) -> torch.Tensor:
+    """Standard deviation, in steps, of a scale index 0..63."""
+    return SMALLEST * torch.exp(index * SCALE_STEP)
+
+
+def table_bounds() -> np.ndarray:
+    """The largest whole number, int64 (64,), that each scale's table holds."""
+    scales = SMALLEST * np.exp(SCALE_STEP * np.arange(SCALES))
+    return np.ceil(6 * scales).astype(np.int64) + 10
+
+
+def gaussian_tables() -> torch.Tensor:
+    """Counts of 2^16, at least 1, of the whole numbers -bound..bound of every scale, one after another.
+
+    They travel with the weights: computed anew elsewhere, a last digit could differ.
+    """
+    tables = []
+    for index, bound in enumerate(table_bounds()):
+        numbers = torch.arange(-bound, bound + 1, dtype=torch.float64)
+        chances = torch.exp2(-gaussian_bits(numbers, scale_of(torch.tensor(float(index)).double())))
+        tables.append((chances * 2**16).round().clamp_min(1).int())
+    return torch.cat(tables)
+
+
+def gaussian_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Bits of a whole number that lies `offset` from a Gaussian's mean: its share of the unit interval."""
+    upper = torch.special.ndtr((0.5 - offset.abs()) / scale)
+    lower = torch.special.ndtr((-0.5 - offset.abs()) / scale)
+    return -torch.log2((upper - lower).clamp_min(1e-9))
+
+
+class Bound(torch.autograd.Function):
+    """clamp(x, low, high) whose gradient passes where it leads back inside."""
+
+    @staticmethod
+    def forward(context, x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        context.save_for_backward((x < low).to(torch.int8) - (x > high).to(torch.int8))
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (outside,) = context.saved_tensors
+        return gradient * ~(((outside > 0) & (gradient > 0)) | ((outside < 0) & (gradient < 0))), None, None
+
+
+def bounded(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """clamp whose gradient passes where it leads back inside."""
+    return Bound.apply(x, low, high)
+
+
+class StraightThrough(torch.autograd.Function):
+    """A rounding, exactly, with the gradient of what it rounds (Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(context, x: torch.Tensor, function: Callable) -> torch.Tensor:
+        return function(x)
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
+
+
+def straight_through(function: Callable, x: torch.Tensor) -> torch.Tensor:
+    """function(x), a rounding, with the gradient of x."""
+    return StraightThrough.apply(x, function)

@@ -1,0 +1,198 @@
+"""Rate-distortion: our codec and the classical ones on an image set, real file bytes, BD-rates."""
+
+import contextlib
+import io
+import math
+import signal
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from functools import cache, partial
+from itertools import chain
+from multiprocessing import get_context
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from helpers import StudyError, jpeg, metrics
+from helpers.codec import pictures
+from helpers.data import ImageSet, Scene
+from helpers.data.loading import shown
+from helpers.evaluation import default_weights
+from helpers.restoring import reconstruct
+from helpers.weights import load_network
+
+with contextlib.suppress(ImportError):
+    import pillow_jxl  # noqa: F401  registers JPEG XL with Pillow, where it is installed
+
+MEASURES = ["psnr", "ssim", "ms_ssim"]
+COLUMNS = ["codec", "setting", "image", "bytes", "bpp", *MEASURES]
+ANCHOR, ANCHOR_NAME = "jpeg", "JPEG 4:2:0, optimize=True (Pillow)"
+WINDOW = (25.0, 34.0)  # dB of PSNR
+_network = cache(load_network)  # once a process, not once a file
+
+
+def measure_image(name: str, image: np.ndarray, codecs: list[str]) -> list[dict]:
+    """A dict of COLUMNS for each codec (key of CODECS) and setting, of a uint8 image (H, W) or (H, W, 3).
+
+    bytes of the file and bits a pixel, headers included; PSNR in dB, peak 255; SSIM and MS-SSIM, nan
+    where a side is below 11 or 161 pixels. Grey is coded as grey where the codec can, compared as grey.
+    Raises TypeError or ValueError for another dtype or shape, StudyError where a codec can't take the image.
+    """
+    jpeg.check_image(image, "measure_image")
+    side, rows = min(image.shape[:2]), []
+    for codec, setting in [(key, setting) for key in codecs for setting in CODECS[key][0]]:
+        try:
+            data, decoded = CODECS[codec][1](image, setting)
+        except (OSError, ValueError, StudyError) as error:
+            reason = " ".join(str(error).split())
+            raise StudyError(f"{shown(name)}: {codec} can't take it ({reason})") from None
+        values = (
+            metrics.bits_per_pixel(data, image),
+            metrics.psnr(image, decoded),
+            metrics.ssim(image, decoded) if side >= metrics.SSIM_WINDOW else math.nan,
+            metrics.ms_ssim(image, decoded) if side >= metrics.MS_SSIM_SIDE else math.nan,
+        )
+        rows.append(dict(zip(COLUMNS, (codec, setting, name, len(data), *values), strict=True)))
+    return rows
+
+
+def measure_set(
+    images: ImageSet, codecs: list[str], workers: int, on_error: Callable, on_image: Callable
+) -> pd.DataFrame:
+    """The rows of `measure_image` for each picture of a set, codec by codec, values to six decimals.
+
+    `workers` processes take a picture each. One that can't be read, or that a codec can't take, goes to
+    on_error(line) and is left out of every curve; on_image(name) is called after each picture.
+    Raises StudyError where nothing is left or a process was killed.
+    """
+    found = []
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)  # torch does not survive a fork
+    try:
+        futures = [pool.submit(_measure_scene, scene, codecs) for scene in images.scenes]
+        for scene, future in zip(images.scenes, futures, strict=True):
+            try:
+                found.append(future.result())
+            except StudyError as error:
+                on_error(str(error))
+            on_image(scene.name)
+    except BrokenExecutor:
+        raise StudyError("rd: a process was killed; fewer --workers take less memory") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not found:
+        raise StudyError(f"{shown(images.name)}: no picture could be measured")
+    rows = chain.from_iterable(zip(*found, strict=True))  # from picture by picture to codec by codec
+    return pd.DataFrame(rows, columns=COLUMNS).round(6)
+
+
+def usable(names: list[str], on_note: Callable[[str], None]) -> list[str]:
+    """The codecs of these names that can run here, each once; JPEG XL without its plugin is only noted.
+
+    Raises StudyError for a name that is not in CODECS, where our weights are missing, or if none is left.
+    """
+    if unknown := [name for name in names if name not in CODECS]:
+        raise StudyError(f"codec {shown(unknown[0])!r} is not known; known are {', '.join(CODECS)}")
+    if "ours" in names and not pictures.DEFAULT.exists():
+        raise StudyError(f"{shown(pictures.DEFAULT)}: is missing; `ours` needs it (--codecs names others)")
+    if "jpegxl" in names and "JXL" not in Image.SAVE:
+        on_note("jpegxl is left out: pillow-jxl-plugin is not installed")
+        names = [name for name in names if name != "jpegxl"]
+    if not names:
+        raise StudyError("rd: no codec is left to measure")
+    return list(dict.fromkeys(names))
+
+
+def mean_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over images: codec, setting, bpp, psnr in dB, ssim and ms_ssim, whose empty cells don't count."""
+    return table.groupby(["codec", "setting"], sort=False)[["bpp", *MEASURES]].mean().reset_index()
+
+
+def bd_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """codec, psnr, ssim, ms_ssim: BD-rate in percent of each codec against ANCHOR, of a table of COLUMNS.
+
+    Of mean rates and mean qualities: PSNR over WINDOW, nan where a curve does not span it; SSIM and
+    MS-SSIM as -10 log10(1 - mean) over the overlap of both curves, on the pictures large enough for
+    them, nan without an overlap. Raises ValueError where settings were measured on different images.
+    """
+    if table.groupby(["codec", "setting"])["image"].agg(lambda names: tuple(sorted(names))).nunique() > 1:
+        raise ValueError("bd_rates: codecs or settings were measured on different images")
+    codecs = list(table["codec"].unique())
+    rates = {"codec": codecs}
+    for measure in MEASURES:
+        means = mean_curves(table.dropna(subset=[measure]))
+        curves = {codec: _curve(means[means["codec"] == codec], measure) for codec in (*codecs, ANCHOR)}
+        rates[measure] = [_bd_rate(curves[ANCHOR], curves[codec], measure) for codec in codecs]
+    return pd.DataFrame(rates).astype(dict.fromkeys(MEASURES, float))
+
+
+def _curve(means: pd.DataFrame, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """(bits a pixel, quality in dB), finite and no quality twice, since interpolation needs both."""
+    perfect = math.inf if measure == "psnr" else 1.0
+    means = means[means[measure] < perfect].sort_values("bpp").drop_duplicates(measure)
+    quality = means[measure].to_numpy()
+    return means["bpp"].to_numpy(), quality if measure == "psnr" else -10 * np.log10(1 - quality)
+
+
+def _bd_rate(anchor: tuple, test: tuple, measure: str) -> float | None:
+    if min(len(anchor[0]), len(test[0])) < 2:
+        return None
+    overlap = max(anchor[1].min(), test[1].min()), min(anchor[1].max(), test[1].max())
+    window = WINDOW if measure == "psnr" else overlap
+    return metrics.bd_rate(anchor, test, window) if window[0] < window[1] else None
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback of its own
+    torch.set_num_threads(1)  # there is a worker for each core
+
+
+def _measure_scene(scene: Scene, codecs: list[str]) -> list[dict]:
+    return measure_image(scene.name, scene.load(), codecs)
+
+
+def _jpeg(image: np.ndarray, quality: int, subsampling: str = "4:2:0") -> tuple[bytes, np.ndarray]:
+    data = jpeg.encode(image, quality, subsampling=subsampling, optimize=True)
+    return data, jpeg.decode(data)
+
+
+def _restored(image: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
+    data, decoded = _jpeg(image, quality)
+    weights = default_weights("restore", "y" if image.ndim == 2 else "rgb")
+    return data, reconstruct(_network(weights)[0], decoded)
+
+
+def _pillow(image: np.ndarray, kind: str, **options) -> tuple[bytes, np.ndarray]:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    with Image.open(buffer, formats=[kind]) as picture:
+        # WebP has no grey: its three channels, equal or nearly, become one again.
+        return buffer.getvalue(), np.array(picture.convert("L" if image.ndim == 2 else "RGB"))
+
+
+def _jpeg2000(image: np.ndarray, ratio: int) -> tuple[bytes, np.ndarray]:
+    # Without mct=1 R, G and B are coded apart, which is worse than JPEG; on grey it changes nothing.
+    options = {"irreversible": True, "mct": 1, "quality_mode": "rates", "quality_layers": [ratio]}
+    return _pillow(image, "JPEG2000", **options)
+
+
+def _avif(image: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
+    # One thread writes another file than two or more, and Pillow asks for as many as there are cores:
+    # with two the file is the usual one, on every machine.
+    chroma = "4:0:0" if image.ndim == 2 else "4:4:4"
+    return _pillow(image, "AVIF", quality=quality, subsampling=chroma, speed=6, max_threads=2)
+
+
+QUALITIES = (5, 10, 20, 30, 50, 70, 80, 90, 95)
+# name: (settings from small files to large ones, coder of (image, setting) to (file, decoded image))
+CODECS = {
+    "jpeg": (QUALITIES, _jpeg),
+    "jpeg444": (QUALITIES, partial(_jpeg, subsampling="4:4:4")),
+    "webp": ((1, 5, 15, 30, 50, 70, 80, 90, 95), lambda im, q: _pillow(im, "WEBP", quality=q, method=6)),
+    "jpeg2000": ((192, 96, 64, 48, 32, 24, 16, 10), _jpeg2000),
+    "avif": ((10, 20, 30, 40, 50, 60, 75, 90), _avif),
+    "jpegxl": ((5, 15, 30, 50, 70, 80, 90, 95), lambda im, q: _pillow(im, "JXL", quality=q, effort=7)),
+    "jpeg+restore": (QUALITIES, _restored),
+    "ours": ((0, 9, 18, 27, 36, 45, 54, 63), pictures.encode),
+}

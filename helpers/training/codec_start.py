@@ -1,0 +1,65 @@
+"""Where a codec's training starts: transforms from the pictures' statistics, then the entropy model alone."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from helpers.codec.network import LINEAR_UNIT, RATES, STRIDE, CompressionNetwork, rate_weight
+from helpers.codec.prior import INDEX_UNIT, SCALE_STEP, SCALES, SMALLEST, UNIT, WEIGHT_UNIT
+from helpers.models import CENTRE
+from helpers.numpy_net import schedule_factor
+from helpers.training.config import TrainingConfig
+from helpers.training.pairs import Photographs
+
+BLOCK_PATCHES = 512  # patches whose blocks give the KLT
+PRIOR_STEPS, PRIOR_RATE = 1000, 3e-3  # at most a tenth of the training's own steps
+
+
+def start_codec(network: CompressionNetwork, photographs: Photographs, config: TrainingConfig) -> None:
+    """Sets the linear transforms to the KLT and fits the entropy model to its coefficients.
+
+    Trained together from the start, the transforms would first bend to an entropy model that foretells
+    nothing yet; it learns most of what it can within a thousand cheap steps.
+    """
+    rng = np.random.default_rng(config.seed)
+    pictures, _ = photographs.draw(config.task, BLOCK_PATCHES, config.qualities, rng)
+    start_from_pictures(network, pictures.cpu())
+    torch.manual_seed(config.seed)
+    optimizer = torch.optim.Adam(network.prior.parameters(), PRIOR_RATE, betas=(0.9, 0.99))
+    steps = min(PRIOR_STEPS, config.steps // 10)
+    for step in range(steps):
+        pictures, _ = photographs.draw(config.task, config.batch, config.qualities, rng)
+        rate = torch.from_numpy(rng.uniform(0, RATES - 1, config.batch).astype(np.float32))
+        with torch.no_grad():
+            scaled = network.analysis(pictures.cpu()) * network.gain(rate)
+        _, bits = network.coded(scaled, rate)
+        loss = (rate_weight(rate) * bits).mean() / config.patch**2
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.prior.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = PRIOR_RATE * schedule_factor("cosine", step, steps, warm_up=50)
+        optimizer.step()
+
+
+@torch.no_grad()
+def start_from_pictures(network: CompressionNetwork, pictures: torch.Tensor) -> None:
+    """Sets both linear transforms to the KLT of the 8x8 colour blocks of (N, 3, H, W) in [0, 1].
+
+    The strongest `latent` components, in the middle of the 3x3 kernels, which training widens; the entropy
+    model starts with each component's deviation at the middle rate.
+    """
+    blocks = nn.functional.pixel_unshuffle(pictures - CENTRE, STRIDE)
+    flat = blocks.movedim(1, -1).flatten(0, -2).double()
+    covariance = flat.T @ flat / len(flat)  # about mid-grey: the mean is the first component's
+    values, vectors = torch.linalg.eigh(covariance)
+    count = network.config.latent
+    basis = vectors.flip(1)[:, :count].float()
+    for linear, centre in ((network.analysis.linear, basis.T), (network.synthesis.linear, basis)):
+        linear.weight.zero_()
+        linear.weight[:, :, 1, 1] = centre / LINEAR_UNIT
+    deviation = 255 * values.flip(0)[:count].clamp_min(1e-12).sqrt().float()
+    middle = network.gain(torch.tensor([RATES / 2]))[0, :, 0, 0]
+    start = ((deviation * middle / SMALLEST).log() / SCALE_STEP).clamp(0, SCALES - 1) * INDEX_UNIT
+    for foretell, channels in network.prior.parts():
+        foretell.second.bias[len(start[channels]) :] = start[channels] / (WEIGHT_UNIT * UNIT)

@@ -1,0 +1,435 @@
+"""The codec: exact round trips, files that are refused, what travels along, and the commands."""
+
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data as photographs
+
+from helpers import ROOT, metrics
+from helpers.codec import pictures
+from helpers.codec.container import FIXED, CodecError, Container, read
+from helpers.codec.network import RATES, CompressionConfig, CompressionNetwork
+from helpers.codec.prior import GROUPS, gaussian_bits, lattice, scale_of, table_bounds
+from helpers.codec.stream import decode_latent, encode_latent
+
+SMALL = CompressionConfig(fine=16, coarse=16, blocks=(1, 1), analysis_blocks=(1, 1), context=16)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    """A small network with weights that nobody trained, but none of them zero."""
+    torch.manual_seed(0)
+    network = CompressionNetwork(SMALL).eval()
+    with torch.no_grad():
+        for part in (network.analysis, network.synthesis):
+            for parameter in part.parameters():
+                parameter.normal_(0, 0.05)
+        for foretell, channels in network.prior.parts():
+            size = GROUPS[0] if channels.start == 0 else channels.stop - channels.start
+            foretell.first.weight.normal_(0, 0.3)
+            foretell.second.weight.normal_(0, 0.1)
+            foretell.second.bias[size:] = 2.0
+    return network, b"test"
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def latent_of(network, image, rate):
+    with torch.inference_mode():
+        return pictures._analysed(network, image) * network.gain(torch.tensor([float(rate)]))
+
+
+# Exact round trips
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, RATES - 1), st.integers(0, 99))
+@settings(max_examples=40)
+def test_any_size_comes_back_as_the_encoder_saw_it(codec, grey, height, width, rate, seed):
+    image = noise(height, width, seed=seed) if grey else noise(height, width, 3, seed=seed)
+    data, reconstruction = pictures.encode(image, rate, codec)
+    decoded = pictures.decode(data, codec)
+    assert decoded.dtype == np.uint8 and decoded.shape == image.shape
+    assert np.array_equal(decoded, reconstruction)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("height", range(1, 71))
+def test_every_size_to_70_comes_back(codec, height):
+    for width in range(1, 71):
+        image = noise(height, width, 3, seed=width)
+        data, reconstruction = pictures.encode(image, 30, codec)
+        assert np.array_equal(pictures.decode(data, codec), reconstruction)
+
+
+@pytest.mark.parametrize("shape", [(1, 1500), (1301, 3), (1061, 1123, 3)], ids=str)
+def test_large_odd_sizes_go_through_tiles(codec, shape):
+    image = noise(*shape)
+    data, reconstruction = pictures.encode(image, 10, codec)
+    decoded = pictures.decode(data, codec)
+    assert decoded.shape == image.shape and np.array_equal(decoded, reconstruction)
+
+
+def test_tiles_leave_no_seam(codec, monkeypatch):
+    """A picture in many small tiles, each seeing its surroundings, is the picture in one piece."""
+    network, _ = codec
+    image = np.ascontiguousarray(photographs.astronaut()[:256, :320])
+    whole = pictures._analysed(network, image)
+    decoded = torch.round(whole)
+    at_once = pictures._synthesised(network, decoded, 20, 256, 320, False)
+    monkeypatch.setattr(pictures, "TILE", 13)
+    assert torch.allclose(pictures._analysed(network, image), whole, atol=1e-3)
+    in_tiles = pictures._synthesised(network, decoded, 20, 256, 320, False)
+    assert np.abs(in_tiles.astype(int) - at_once).max() <= 1
+
+
+CONFIGURATIONS = {
+    "two threads": {"threads": 2},
+    "oneDNN off": {"onednn": False},
+    "channels last": {"layout": torch.channels_last},
+    "all three": {"threads": 2, "onednn": False, "layout": torch.channels_last},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_latents_are_the_same_bit_for_bit_in_any_configuration(codec, name):
+    network, _ = codec
+    how = CONFIGURATIONS[name]
+    image = np.ascontiguousarray(photographs.astronaut()[:200, :264])
+    scaled = latent_of(network, image, 40)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    data, decoded = encode_latent(network, scaled, 40)
+    try:
+        torch.set_num_threads(how.get("threads", 1))
+        network.to(memory_format=how.get("layout", torch.contiguous_format))
+        with torch.backends.mkldnn.flags(enabled=how.get("onednn", True)):
+            again = decode_latent(network, data, 40, tuple(scaled.shape))
+            encoded_again, _ = encode_latent(network, scaled, 40)
+    finally:
+        torch.set_num_threads(before)
+        network.to(memory_format=torch.contiguous_format)
+    assert torch.equal(decoded, again) and data == encoded_again
+
+
+def test_the_latent_is_rounded_and_cut_to_the_largest_number_of_its_table():
+    network = CompressionNetwork(
+        CompressionConfig(prior="factorised")
+    )  # untrained: mean 0, the smallest scale
+    most = int(table_bounds()[0])
+    scaled = torch.empty(1, 128, 5, 7).uniform_(-most, most, generator=torch.Generator().manual_seed(0))
+    scaled[0, 0, 0, 0], scaled[0, 1, 0, 0] = 500, -500
+    expected = scaled.round().clamp(-most, most)
+    data, decoded = encode_latent(network, scaled, 3)
+    assert torch.equal(decoded, expected)
+    assert torch.equal(decode_latent(network, data, 3, (1, 128, 5, 7)), expected)
+
+
+def test_sums_of_the_whole_number_networks_stay_below_2_to_the_24(codec):
+    for foretell, _ in codec[0].prior.parts():
+        assert foretell.largest_sum() < 2**24
+
+
+def test_a_network_whose_sums_could_round_is_refused(codec):
+    torch.manual_seed(0)
+    network = CompressionNetwork(SMALL).eval()
+    with torch.no_grad():
+        network.prior.groups[-1].first.weight.fill_(1.9)
+    with pytest.raises(CodecError, match="sums"):
+        pictures.checked(network)
+
+
+def test_levels_cover_each_position_once_and_tables_hold_each_number():
+    for height, width in ((1, 1), (5, 7), (8, 8)):
+        covered = [lattice(level, height, width) for level in range(4)]
+        assert all(((b - a) >= 0).all() for a, b in zip(covered, covered[1:], strict=False))
+        assert covered[-1].all() and covered[0].sum() == -(-height // 4) * -(-width // 4)
+    for index, bound in enumerate(table_bounds()):
+        scale = scale_of(torch.tensor(float(index)))
+        assert gaussian_bits(torch.tensor(float(bound)), scale) > 25
+
+
+# Files that must be refused
+
+
+def file_of(codec, **metadata):
+    return pictures.encode(noise(24, 32, 3), 30, codec, **metadata)[0]
+
+
+def forged(data, **fields):
+    """The file with other header fields and a CRC-32 that fits them."""
+    names = ("magic", "version", "flags", "rate", "model", "width", "height")
+    values = dict(zip(names, FIXED.unpack_from(data), strict=True)) | fields
+    body = FIXED.pack(*values.values()) + data[FIXED.size : -4]
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def test_the_format_is_what_its_description_says():
+    file = Container(300, 200, 17, b"abcd", b"latent--", grey=True, icc=b"profile", alpha=b"plane").to_bytes()
+    assert file[:4] == b"NPIC" and file[4] == 1 and file[5] == 1 | 2 | 8 and file[6] == 17
+    assert file[7:11] == b"abcd" and struct.unpack("<HH", file[11:15]) == (299, 199)
+    assert struct.unpack("<II", file[15:23]) == (7, 5)
+    assert file[23:-4] == b"profile" + b"plane" + b"latent--"
+    assert struct.unpack("<I", file[-4:])[0] == zlib.crc32(file[:-4])
+    assert read(file) == Container(300, 200, 17, b"abcd", b"latent--", True, b"profile", b"", b"plane")
+
+
+def test_a_file_cut_anywhere_or_with_any_bit_flipped_is_refused(codec):
+    data = file_of(codec)
+    for length in range(len(data)):
+        with pytest.raises(CodecError):
+            pictures.decode(data[:length], codec)
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CodecError):
+            pictures.decode(bytes(flipped), codec)
+
+
+def mutations(data, count, seed):
+    """Files with flipped bytes, cuts, repeated and swapped pieces, all with a CRC-32 that fits."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        body = bytearray(data[:-4])
+        for _ in range(rng.integers(1, 4)):
+            kind, a, b = rng.integers(4), *sorted(rng.integers(0, len(body), 2))
+            if kind == 0:
+                body[a] = rng.integers(256)
+            elif kind == 1:
+                del body[a : min(b, a + 8)]
+            elif kind == 2:
+                body[a:a] = body[a : min(b, a + 8)]
+            else:
+                body[a], body[b] = body[b], body[a]
+            if len(body) < 8:
+                break
+        yield bytes(body) + struct.pack("<I", zlib.crc32(body))
+
+
+def test_forged_files_are_decoded_or_refused_and_never_crash(codec):
+    """Under a CRC-32 that fits, a changed stream may be another picture, but no panic and no hang."""
+    data = file_of(codec, icc=b"profile")
+    refused = 0
+    for forgery in mutations(data, 200, seed=0):
+        try:
+            if read(forgery).width * read(forgery).height < 10_000:
+                pictures.decode(forgery, codec)
+        except CodecError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 0 < refused < 200
+
+
+def test_2000_damaged_files_are_refused(codec):
+    """Without the key to the CRC-32: bytes changed, cut, repeated or swapped."""
+    data = file_of(codec, icc=b"profile", exif=b"exif")
+    for forgery in mutations(data, 2000, seed=1):
+        damaged = forgery[:-4] + data[-4:]
+        if damaged != data:
+            with pytest.raises(CodecError):
+                read(damaged)
+
+
+HOSTILE = {
+    "empty": (lambda data: b"", "is empty"),
+    "text": (lambda data: b"a picture of a cat\n" * 9, "no file of this codec"),
+    "cut": (lambda data: data[: len(data) // 2], "damaged or cut off"),
+    "short": (lambda data: data[:10], "cut off"),
+    "of another version": (lambda data: forged(data, version=9), "format version 9"),
+    "with a rate of 64": (lambda data: forged(data, rate=64), "rate 64"),
+    "of 4 thousand million pixels": (lambda data: forged(data, width=65535, height=65535), "65536x65536"),
+    "of other weights": (lambda data: forged(data, model=b"\0\1\2\3"), "other weights (00010203"),
+    "with lengths past its end": (lambda data: forged(data, flags=14), "lengths that lead past its end"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_told_in_one_line(codec, name):
+    make, reason = HOSTILE[name]
+    with pytest.raises(CodecError) as error:
+        pictures.decode(make(file_of(codec)), codec)
+    assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "helpers", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name != "of other weights"])
+def test_a_hostile_file_costs_the_command_neither_time_nor_memory(codec, name, tmp_path):
+    (tmp_path / "bad.npic").write_bytes(HOSTILE[name][0](file_of(codec)))
+    script = (
+        "import resource, sys, time; from helpers.__main__ import main; start = time.perf_counter()\n"
+        f"status = main(['decode', {str(tmp_path / 'bad.npic')!r}, {str(tmp_path / 'out.png')!r}])\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(status, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    bare = subprocess.run(
+        [sys.executable, "-c", "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    status, seconds, memory = process.stdout.split()
+    assert status == "2" and float(seconds) < 1, process.stderr
+    unit = 1024 if sys.platform == "linux" else 1
+    assert (int(memory) - int(bare.stdout)) * unit < 100e6
+    assert process.stderr.count("\n") == 1 and process.stderr.startswith(str(tmp_path / "bad.npic"))
+    assert HOSTILE[name][1] in process.stderr and not (tmp_path / "out.png").exists()
+
+
+# What the commands do with files
+
+
+shipped = pytest.mark.skipif(not pictures.DEFAULT.exists(), reason="no codec weights are shipped")
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    path = tmp_path / "photograph.png"
+    Image.fromarray(photographs.astronaut()[:200, 100:340]).save(path)
+    return path
+
+
+@shipped
+def test_encode_decode_and_info_agree(photograph, tmp_path):
+    small, large = tmp_path / "small.npic", tmp_path / "large.npic"
+    first, second = (
+        run("encode", photograph, small, "--rate", 0),
+        run("encode", photograph, large, "--rate", 63),
+    )
+    assert first.returncode == second.returncode == 0 and first.stderr == second.stderr == ""
+    original = np.array(Image.open(photograph))
+    found = []
+    for file, process in ((small, first), (large, second)):
+        assert run("decode", file, tmp_path / "back.png").returncode == 0
+        back = np.array(Image.open(tmp_path / "back.png"))
+        psnr, size = metrics.psnr(original, back), file.stat().st_size
+        assert f"{size:,} bytes" in process.stdout and f"{psnr:.2f} dB" in process.stdout
+        said = run("info", file).stdout
+        assert "240x200" in said and f"{size:,} bytes" in said
+        found.append((size, psnr))
+    assert found[0][0] < found[1][0] / 3 and found[0][1] < found[1][1] - 5
+
+
+@shipped
+@pytest.mark.parametrize("budget", [("--bytes", 4000), ("--bpp", 0.5)])
+def test_a_budget_is_kept_and_used(photograph, tmp_path, budget):
+    most = {"--bytes": 4000, "--bpp": 0.5 * 200 * 240 / 8}[budget[0]]
+    assert run("encode", photograph, tmp_path / "x.npic", *budget).returncode == 0
+    file = read((tmp_path / "x.npic").read_bytes())
+    assert (tmp_path / "x.npic").stat().st_size <= most
+    more, _ = pictures.encode(np.array(Image.open(photograph)), file.rate + 1)
+    assert len(more) > most
+
+
+@shipped
+def test_a_budget_that_can_not_be_kept_is_one_line(photograph, tmp_path):
+    process = run("encode", photograph, tmp_path / "x.npic", "--bytes", 50)
+    assert process.returncode == 2 and "at the lowest rate; 50 can't be reached" in process.stderr
+    assert process.stderr.count("\n") == 1 and not (tmp_path / "x.npic").exists()
+
+
+@shipped
+def test_the_file_is_as_large_as_the_model_says():
+    network, _ = pictures.shipped_codec()
+    for image in (photographs.astronaut(), photographs.coffee(), photographs.chelsea()):
+        for rate in (10, 30, 60):
+            scaled = latent_of(network, image, rate)
+            data, _ = encode_latent(network, scaled, rate)
+            with torch.inference_mode():
+                estimate = network.coded(scaled, torch.tensor([float(rate)]))[1].item() / 8
+            assert len(data) > 2000 and abs(len(data) / estimate - 1) < 0.01
+
+
+@shipped
+def test_pixels_are_the_same_with_one_and_two_threads(photograph, tmp_path):
+    assert run("encode", photograph, tmp_path / "x.npic").returncode == 0
+    script = (
+        "import torch, sys, hashlib; torch.set_num_threads(int(sys.argv[1]))\n"
+        "from helpers.codec.pictures import decode\n"
+        f"data = open({str(tmp_path / 'x.npic')!r}, 'rb').read()\n"
+        "print(hashlib.sha256(decode(data).tobytes()).hexdigest())"
+    )
+    found = {
+        subprocess.run([sys.executable, "-c", script, n], cwd=ROOT, capture_output=True, text=True).stdout
+        for n in ("1", "2")
+    }
+    assert len(found) == 1 and len(found.pop()) == 65
+
+
+@shipped
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_profile_and_exif_are_kept(tmp_path, orientation):
+    picture = Image.fromarray(photographs.astronaut()[:64, 100:180])
+    exif = picture.getexif()
+    exif[0x0112], exif[0x010F] = orientation, "a camera"
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", exif=exif, icc_profile=b"a profile of no known kind")
+    (tmp_path / "x.png").write_bytes(buffer.getvalue())
+    assert run("encode", tmp_path / "x.png", tmp_path / "x.npic", "--rate", 60).returncode == 0
+    assert run("decode", tmp_path / "x.npic", tmp_path / "y.png").returncode == 0
+    with Image.open(tmp_path / "y.png") as back, Image.open(tmp_path / "x.png") as before:
+        from PIL import ImageOps
+
+        upright = np.array(ImageOps.exif_transpose(before))
+        assert metrics.psnr(upright, np.array(back)) > 30
+        assert back.getexif().get(0x010F) == "a camera" and back.getexif().get(0x0112, 1) == 1
+        assert back.info["icc_profile"] == b"a profile of no known kind"
+
+
+@shipped
+def test_transparency_is_kept_without_loss(tmp_path):
+    alpha = noise(64, 80)
+    picture = Image.fromarray(np.dstack([photographs.astronaut()[:64, 100:180], alpha]))
+    picture.save(tmp_path / "x.png")
+    assert run("encode", tmp_path / "x.png", tmp_path / "x.npic").returncode == 0
+    assert run("decode", tmp_path / "x.npic", tmp_path / "y.webp").returncode == 0
+    with Image.open(tmp_path / "y.webp") as back:
+        assert back.mode == "RGBA" and np.array_equal(np.array(back)[..., 3], alpha)
+
+
+@shipped
+def test_a_folder_is_done_and_its_bad_files_are_named(photograph, tmp_path):
+    (photograph.parent / "broken.png").write_bytes(photograph.read_bytes()[:900])
+    process = run("encode", photograph.parent, tmp_path / "files")
+    assert (
+        process.returncode == 2 and "broken.png" in process.stderr and "1 of 2 files done" in process.stdout
+    )
+    (tmp_path / "files" / "text.npic").write_text("text")
+    process = run("decode", tmp_path / "files", tmp_path / "back")
+    assert process.returncode == 2 and "text.npic: is no file of this codec" in process.stderr
+    assert [path.name for path in (tmp_path / "back").iterdir()] == ["photograph.png"]
+
+
+@shipped
+def test_a_killed_encode_leaves_no_half_file(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        Image.fromarray(noise(96, 96, 3, seed=number)).save(tmp_path / "in" / f"{number:02d}.png")
+    command = [sys.executable, "-m", "helpers", "encode", str(tmp_path / "in"), str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(tmp_path.glob("out/*.npic"))) < 5:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    files = list(tmp_path.glob("out/*.npic"))
+    assert 5 <= len(files) < 40
+    for file in files:
+        assert read(file.read_bytes()).width == 96

@@ -1,0 +1,133 @@
+"""The codec's network: its start, its rates, its cost, and gradients that reach everything."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage import data as photographs
+
+from helpers.codec.network import (
+    COARSEST,
+    CODECS,
+    FINEST,
+    RATES,
+    CompressionConfig,
+    CompressionNetwork,
+    macs_of,
+    rate_distortion,
+    rate_weight,
+)
+from helpers.codec.prior import GROUPS, bounded, features, gaussian_bits, scale_of
+from helpers.training.codec_start import start_from_pictures
+
+SMALL = CompressionConfig(fine=16, coarse=16, blocks=(1, 1), analysis_blocks=(1, 1), context=16)
+
+
+def pictures(size=64):
+    crops = [photographs.astronaut()[:size, :size], photographs.coffee()[:size, :size]]
+    return torch.from_numpy(np.stack(crops).astype(np.float32) / 255).permute(0, 3, 1, 2)
+
+
+def test_the_start_is_an_orthonormal_transform_of_8x8_blocks():
+    network = CompressionNetwork(SMALL).eval()
+    start_from_pictures(network, pictures(192))
+    y = network.analysis(pictures(192))
+    flat = 255 * (torch.nn.functional.pixel_unshuffle(pictures(192), 8) - 128 / 255)
+    assert (y.square().sum() / flat.square().sum()).item() == pytest.approx(1, abs=0.01)  # 128 of 192 keep it
+    order = y.square().mean((0, 2, 3))
+    assert (order[:-1] >= order[1:] * 0.999).all()
+    back = network.synthesis(y)
+    lost = (back - pictures(192)).square().mean() * 255**2
+    kept = flat.square().sum() - y.square().sum()
+    assert lost.item() == pytest.approx((kept / flat.numel()).item(), rel=0.01)
+
+
+def test_rates_go_from_coarse_to_fine_steps():
+    network = CompressionNetwork(SMALL)
+    gains = network.gain(torch.arange(RATES))[:, 0, 0, 0].detach()
+    assert (gains[1:] > gains[:-1]).all()
+    assert 1 / gains[0].item() == pytest.approx(COARSEST) and 1 / gains[-1].item() == pytest.approx(FINEST)
+    network = network.eval()
+    start_from_pictures(network, pictures())
+    bits, errors = [], []
+    for rate in (0, 20, 40, 63):
+        with torch.no_grad():
+            output, found = network(pictures(), torch.full((2,), float(rate)))
+        bits.append(found.mean().item())
+        errors.append((output - pictures()).square().mean().item())
+    assert bits == sorted(bits) and errors == sorted(errors, reverse=True)
+
+
+def test_bits_are_those_of_a_gaussian_over_whole_numbers():
+    numbers = torch.arange(-700, 701).double()
+    for index in (0, 30, 63):
+        scale = scale_of(torch.tensor(float(index)).double())
+        chances = torch.exp2(-gaussian_bits(numbers, scale))
+        assert chances.sum().item() == pytest.approx(1, abs=1e-5)
+    wide = gaussian_bits(torch.zeros(1), torch.tensor(50.0)).item()
+    assert wide == pytest.approx(math.log2(50 * math.sqrt(2 * math.pi)), abs=0.01)
+
+
+def test_features_are_whole_numbers():
+    known = torch.randint(-3000, 3000, (1, 4, 5, 6), generator=torch.Generator().manual_seed(0)) / 16
+    found = features(known)
+    assert found.shape == (1, 12, 5, 6) and torch.equal(found, found.round())
+    assert found.abs().max() <= 1024
+
+
+@pytest.mark.parametrize("rounding", ["mixed", "noise", "straight_through"])
+@pytest.mark.parametrize("prior", ["context", "factorised"])
+def test_a_training_step_reaches_every_weight(prior, rounding):
+    torch.manual_seed(0)
+    network = CompressionNetwork(CompressionConfig(**{**vars(SMALL), "prior": prior, "rounding": rounding}))
+    start_from_pictures(network, pictures())
+    for parameter in network.parameters():  # layers that start at nothing would hide those before them
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, 0, 0.1)
+    rate = torch.tensor([10.0, 50.0])
+    output, bits = network(pictures(), rate)
+    rate_distortion(bits, output, pictures(), rate).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_the_loss_is_weighted_bits_and_error():
+    rate = torch.tensor([0.0, 63.0])
+    target, output = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2 / 255)
+    loss = rate_distortion(torch.tensor([0.5, 3.0]), output, target, rate).item()
+    expected = np.mean([(s / 51) ** 0.9 * (b + 26 / s**2 * 4) for s, b in ((COARSEST, 0.5), (FINEST, 3.0))])
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert rate_weight(rate)[0] > rate_weight(rate)[1]
+
+
+def test_a_bound_lets_gradients_back_inside():
+    x = torch.tensor([-2.0, 0.5, 3.0, 3.0], requires_grad=True)
+    bounded(x, 0, 1).backward(torch.tensor([-1.0, 1.0, 1.0, -1.0]))
+    assert x.grad.tolist() == [-1, 1, 1, 0]  # a step against the gradient leads inside, but for the last
+
+
+def test_costs_are_those_counted_by_hand():
+    config = CODECS["codec"]
+    fine, coarse, latent, width = config.fine, config.coarse, config.latent, config.context
+    synthesis = (
+        9 * latent * 192 / 64  # linear
+        + 9 * latent * coarse / 64 + config.blocks[1] * 2 * 9 * coarse**2 / 64 + coarse * 4 * fine / 64
+        + config.blocks[0] * 2 * 9 * fine**2 / 16 + 9 * fine * 48 / 16
+    )  # fmt: skip
+    first = 3 * GROUPS[0] + 2
+    context = (first * width * (1 + 3 * 25) + 4 * width * 2 * GROUPS[0]) / 64
+    start = GROUPS[0]
+    for size in GROUPS[1:]:
+        context += 9 * ((3 * start + 1) * width + width * 2 * size) / 64
+        start += size
+    found = macs_of(config)
+    assert found["synthesis"] == synthesis and found["context"] == context
+    assert found["decoder"] == synthesis + context <= 40_000
+
+
+@pytest.mark.parametrize(("name", "value"), [("prior", "magic"), ("rounding", "up")])
+def test_an_unknown_choice_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is '{value}'; known are"):
+        CompressionConfig(**{name: value})
