@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import DATA, StudyError, jpeg, metrics
+from helpers import DATA, RESULTS, StudyError, jpeg, metrics
 from helpers.data import ImageSet
 from helpers.data.loading import shown
 from helpers.models import ConvolutionalNetwork
@@ -100,6 +100,9 @@ def mean_table(record: dict) -> pd.DataFrame:
     return pd.DataFrame(record["rows"]).drop(columns="images")
 
 
+TITLES = {"psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM"}
+
+
 def write_model_table() -> None:
     """Draws the table of shipped weights in data/README.md anew, from the files and their records."""
     path = DATA / "README.md"
@@ -109,34 +112,53 @@ def write_model_table() -> None:
 
 
 def model_table() -> str:
-    """Markdown: one line for each shipped weights file, with its cost, its training and its numbers."""
-    rows, processors = [], set()
+    """Markdown: a line for each shipped weights file, its cost, training and numbers; codecs apart."""
+    rows: dict[str, list] = {"networks": [], "codecs": []}
+    processors = set()
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         _, card = load_network(path)
         legs = card["legs"]
         processors |= {leg["processor"] for leg in legs}
         cells = {
             "weights": f"`{path.stem}`",
-            "qualities": " to ".join(map(str, sorted(set(legs[-1]["training"]["qualities"])))),
             "parameters": f"{card['parameters']:,}",
             "MAC a pixel": f"{card['macs_per_pixel']:,.0f}",
             "steps": " + ".join(f"{leg['training']['steps']:,}" for leg in legs),
             "megapixels": f"{sum(leg['pixels'] for leg in legs) / 1e6:,.0f}",
             "minutes": f"{sum(leg['seconds'] for leg in legs) / 60:.0f}",
         }
-        for images, name in (("live1", "LIVE1, dB"), ("validation", "validation, dB")):
-            target = "jpeg" if card["task"] == "imitate" else "original"
-            record = read_record(f"{path.stem}_{images}")
-            found = {
-                row["method"]: row["psnr"]
-                for row in record["rows"]
-                if row["reference"] == target and row["quality"] == 10
-            }
-            cells[name] = f"{found['identity']:.2f} to {found[path.stem]:.2f}"
-        rows.append(cells)
+        if card["task"] == "compress":
+            rows["codecs"].append(cells | _rates_saved())
+        else:
+            rows["networks"].append(cells | _decibels_gained(path.stem, card))
+    tables = [_markdown(lines) for lines in rows.values() if lines]
+    return "\n\n".join([*tables, f"Trained on {', '.join(sorted(processors))}, one thread each."]) + "\n"
+
+
+def _decibels_gained(name: str, card: dict) -> dict[str, str]:
+    cells = {"qualities": " to ".join(map(str, sorted(set(card["legs"][-1]["training"]["qualities"]))))}
+    for images, title in (("live1", "LIVE1, dB"), ("validation", "validation, dB")):
+        target = "jpeg" if card["task"] == "imitate" else "original"
+        found = {
+            row["method"]: row["psnr"]
+            for row in read_record(f"{name}_{images}")["rows"]
+            if row["reference"] == target and row["quality"] == 10
+        }
+        cells[title] = f"{found['identity']:.2f} to {found[name]:.2f}"
+    return cells
+
+
+def _rates_saved() -> dict[str, str]:
+    """BD-rates of our codec on LIVE1 against JPEG, from the record."""
+    from helpers.rd import bd_rates
+
+    ours = bd_rates(pd.read_csv(RESULTS / "rd_live1.csv")).set_index("codec").loc["ours"]
+    return {f"BD-rate, {title}": f"{ours[key]:+.1f} %" for key, title in TITLES.items()}
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(cells.values()) for cells in rows]]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\nTrained on {', '.join(sorted(processors))}, one thread each.\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def measure(reference: np.ndarray, image: np.ndarray) -> dict[str, float]:

@@ -17,6 +17,7 @@ from helpers.codec.network import (
     macs_of,
     rate_distortion,
     rate_weight,
+    step_of,
 )
 from helpers.codec.prior import GROUPS, bounded, features, gaussian_bits, scale_of
 from helpers.training.codec_start import start_from_pictures
@@ -47,7 +48,9 @@ def test_rates_go_from_coarse_to_fine_steps():
     network = CompressionNetwork(SMALL)
     gains = network.gain(torch.arange(RATES))[:, 0, 0, 0].detach()
     assert (gains[1:] > gains[:-1]).all()
-    assert 1 / gains[0].item() == pytest.approx(COARSEST) and 1 / gains[-1].item() == pytest.approx(FINEST)
+    coarsest = COARSEST * (COARSEST / FINEST) ** (1.25 / 7)  # below the first knot
+    assert 1 / gains[0].item() == pytest.approx(coarsest) and 1 / gains[-1].item() == pytest.approx(FINEST)
+    assert torch.allclose(1 / gains, step_of(torch.arange(RATES)))
     network = network.eval()
     start_from_pictures(network, pictures())
     bits, errors = [], []
@@ -97,7 +100,9 @@ def test_the_loss_is_weighted_bits_and_error():
     rate = torch.tensor([0.0, 63.0])
     target, output = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2 / 255)
     loss = rate_distortion(torch.tensor([0.5, 3.0]), output, target, rate).item()
-    expected = np.mean([(s / 51) ** 0.9 * (b + 26 / s**2 * 4) for s, b in ((COARSEST, 0.5), (FINEST, 3.0))])
+    expected = np.mean(
+        [(s / 51) ** 0.9 * (b + 26 / s**2 * 4) for s, b in ((step_of(rate)[0].item(), 0.5), (FINEST, 3.0))]
+    )
     assert loss == pytest.approx(expected, rel=1e-5)
     assert rate_weight(rate)[0] > rate_weight(rate)[1]
 

@@ -13,7 +13,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.codec.prior import GROUPS, Context, Factorised, gaussian_bits, scale_of, straight_through
+from helpers.codec.prior import (
+    GROUPS,
+    TABLE_BITS,
+    Context,
+    Factorised,
+    gaussian_bits,
+    place_of,
+    scale_of,
+    straight_through,
+)
 from helpers.models import CENTRE, NetworkConfig, ResidualBlock
 
 STRIDE = 8  # pixels a position of y
@@ -92,7 +101,9 @@ class CompressionNetwork(nn.Module):
             noisy = offset + torch.rand_like(offset) - 0.5  # rounding's stand-in (Balle et al. 2017)
             whole = straight_through(torch.round, offset)
             scale = scale_of(index)
-            if not self.training or self.config.rounding == "straight_through":
+            if not self.training:
+                cost = gaussian_bits(whole, scale).clamp(max=TABLE_BITS)  # as in the tables
+            elif self.config.rounding == "straight_through":
                 cost = gaussian_bits(whole, scale)
             elif self.config.rounding == "noise":
                 cost = gaussian_bits(noisy, scale)
@@ -106,8 +117,8 @@ class CompressionNetwork(nn.Module):
         return decoded, sum(bits)
 
     def gain(self, rate: torch.Tensor) -> torch.Tensor:
-        """(N, latent, 1, 1) gains of rates 0..63, interpolated between the learnt ones."""
-        place = rate.float() * ((KNOTS - 1) / (RATES - 1))
+        """(N, latent, 1, 1) gains of rates 0..63, between the learnt ones and a little below."""
+        place = place_of(rate)
         low = place.floor().clamp(0, KNOTS - 2)
         share = (place - low)[:, None]
         logs = self.log_gain[low.long()] * (1 - share) + self.log_gain[low.long() + 1] * share
@@ -134,7 +145,7 @@ def rate_weight(rate: torch.Tensor) -> torch.Tensor:
 
 def step_of(rate: torch.Tensor) -> torch.Tensor:
     """Step in grey levels at which training starts for rates 0..63."""
-    return COARSEST * (FINEST / COARSEST) ** (rate / (RATES - 1))
+    return COARSEST * (FINEST / COARSEST) ** (place_of(rate) / (KNOTS - 1))
 
 
 class Analysis(nn.Module):

@@ -13,6 +13,7 @@ SCALE_STEP = math.log(LARGEST / SMALLEST) / (SCALES - 1)
 UNIT = 16  # means and activations are counted in sixteenths of a step
 WEIGHT_UNIT = 64  # weights of the context networks in parts of 64
 INDEX_UNIT = 128  # their sums, an index: an eighth of an activation, so that one learning rate suits all
+TABLE_BITS = 16  # counts of a table add up to about 2^16, and none is below 1
 GROUPS = (3, 6, 9, 12, 18, 32, 48)  # channels of y in the order of coding; the first ones are interlaced
 LEVELS = 4  # of the first group: every 4th position, every 2nd, the middles of those, the rest
 
@@ -150,9 +151,14 @@ def features(known: torch.Tensor) -> torch.Tensor:
     return torch.cat([known.clamp(-64, 64) * UNIT, size.clamp(max=2) * (4 * UNIT), coarse], dim=1)
 
 
+def place_of(rate: torch.Tensor) -> torch.Tensor:
+    """Where rates 0..63 lie among the learnt gains: from -1.25, that far below the first, to 7, the last."""
+    return (33 * rate.float() - 315) / 252
+
+
 def whole_rate(rate: torch.Tensor) -> torch.Tensor:
-    """(N, 1, 1, 1) whole feature of rates 0..63."""
-    return (2 * rate.float().floor())[:, None, None, None]
+    """(N, 1, 1, 1) whole feature of rates 0..63, 18 a knot: 0 up to the first gain, 126 at the last."""
+    return 2 * torch.floor((33 * rate.float() - 315) / 28).clamp_min(0)[:, None, None, None]
 
 
 def lattice(level: int, height: int, width: int) -> torch.Tensor:
@@ -188,7 +194,7 @@ def gaussian_tables() -> torch.Tensor:
     for index, bound in enumerate(table_bounds()):
         numbers = torch.arange(-bound, bound + 1, dtype=torch.float64)
         chances = torch.exp2(-gaussian_bits(numbers, scale_of(torch.tensor(float(index)).double())))
-        tables.append((chances * 2**16).round().clamp_min(1).int())
+        tables.append((chances * 2**TABLE_BITS).round().clamp_min(1).int())
     return torch.cat(tables)
 
 
