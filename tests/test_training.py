@@ -188,7 +188,8 @@ def test_only_the_last_checkpoint_stays(photographs, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "compress"}, "task is 'compress'; known are imitate, restore"),
+        ({"task": "paint"}, "task is 'paint'; known are imitate, restore, compress"),
+        ({"task": "compress"}, "task compress has space rgb and loss mse"),
         ({"schedule": "zigzag"}, "schedule is 'zigzag'; known are constant, step, plateau, cosine"),
         ({"qualities": (40, 10)}, "must rise within 1..95"),
         ({"patch": 60}, "in space y it must be a multiple of 8"),
