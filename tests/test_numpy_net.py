@@ -509,3 +509,77 @@ def test_backward_needs_a_forward_and_its_outputs_shape():
 def test_layers_that_can_not_be_are_refused(make):
     with pytest.raises(StudyError, match="must"):
         make()
+
+
+@pytest.mark.parametrize("geometry", [(3, 1, 0), (5, 1, 2), (3, 2, 1), (3, 1, 1)], ids=str)
+def test_the_order_of_the_input_in_memory_does_not_matter(geometry):
+    kernel, stride, padding = geometry
+    layer = net.Conv2d(1, 2, kernel, np.random.default_rng(0), stride, padding, dtype=np.float64)
+    picture = np.random.default_rng(1).standard_normal((12, 10))
+    turned = picture.T[None, :, :, None]
+    g = np.random.default_rng(2).standard_normal(layer.forward(turned).shape)
+    found = [
+        (layer.forward(x), layer.backward(g), layer.gradients["weight"]) for x in (turned, turned.copy("C"))
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_infinities_left_in_scratch_memory_do_not_reach_a_smaller_gradient():
+    rng = np.random.default_rng(0)
+    large, small = (net.Conv2d(8, 8, 3, rng, 1, 1, dtype=np.float64) for _ in range(2))
+    x, g = rng.standard_normal((2, 1, 7, 5, 8))
+    small.forward(x)
+    small.backward(g)
+    expected = small.gradients["weight"].copy()
+    with np.errstate(all="ignore"):
+        large.forward(np.full((1, 64, 64, 8), 1e308))  # backward would fill the memory anew
+    small.backward(g)
+    assert np.array_equal(small.gradients["weight"], expected)
+
+
+def test_a_window_of_a_whole_picture_is_pooled():
+    layer = net.MaxPool2d(200)
+    y = layer.forward(np.arange(200.0**2).reshape(1, 200, 200, 1))
+    assert y.item() == 200**2 - 1 and layer.backward(np.ones_like(y))[0, -1, -1, 0] == 1
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("wrap", [lambda layer: layer, net.Residual])
+def test_the_input_gradient_can_be_left_out_everywhere(kernel, wrap):
+    layer = wrap(net.Conv2d(2, 2, kernel, np.random.default_rng(0), padding=kernel // 2))
+    y = layer.forward(np.ones((1, 6, 6, 2), np.float32))
+    assert layer.backward(y, to_input=False) is None
+
+
+def test_a_layer_stands_in_one_place_and_is_a_layer():
+    relu = net.ReLU()
+    with pytest.raises(StudyError, match="one layer in two places"):
+        net.Sequential(relu, net.Residual(relu))
+    with pytest.raises(StudyError, match="got list, takes layers"):
+        net.Sequential([relu])
+
+
+def test_files_of_layers_with_other_settings_are_refused(tmp_path):
+    net.save(net.Sequential(net.Upsample(2), net.LeakyReLU(0.01)), str(tmp_path / "a.npz"))
+    for other in (
+        net.Sequential(net.Upsample(4), net.LeakyReLU(0.01)),
+        net.Sequential(net.Upsample(2), net.LeakyReLU(0.5)),
+    ):
+        with pytest.raises(StudyError, match="weights of Sequential"):
+            net.load(other, tmp_path / "a.npz")
+
+
+def test_each_flipped_bit_of_a_file_is_refused_or_changes_nothing(tmp_path):
+    network = net.Sequential(net.Dense(2, 2, np.random.default_rng(0)))
+    net.save(network, tmp_path / "good.npz")
+    before = network.parameters["0.weight"].copy()
+    content = (tmp_path / "good.npz").read_bytes()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "bad.npz").write_bytes(flipped)
+        try:
+            net.load(network, tmp_path / "bad.npz")
+        except StudyError as error:
+            assert "\n" not in str(error)
+        assert np.array_equal(network.parameters["0.weight"], before)

@@ -38,7 +38,7 @@ class Conv2d(Layer):
         self.takes = f"(N, H, W, {in_channels})"
         shape = (kernel, kernel, in_channels, out_channels)
         self.parameters = {
-            "weight": np.ascontiguousarray(initial(shape, rng), dtype),
+            "weight": np.array(initial(shape, rng), dtype, order="C"),
             "bias": np.zeros(out_channels, dtype),
         }
         self._fast = (kernel, stride, padding) == (3, 1, 1)
@@ -62,7 +62,8 @@ class Conv2d(Layer):
             self._padded = winograd.pad(x)
             return winograd.correlate(self._padded, weight, bias, x.shape[1])
         p = self.padding
-        self._padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+        # C order: a window's rows must be contiguous, whatever the order of the input
+        self._padded = np.pad(np.ascontiguousarray(x), ((0, 0), (p, p), (p, p), (0, 0)))
         windows = self._windows()
         y = np.broadcast_to(bias, (*windows.shape[:3], len(bias))).copy()
         for u in range(self.kernel):  # one product for each row of the kernel

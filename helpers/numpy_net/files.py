@@ -1,7 +1,9 @@
 """Weights of a NumPy network as one .npz file: plain arrays, nothing that could run."""
 
 import io
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +13,37 @@ from helpers.data.loading import shown
 from helpers.numpy_net.parts import Layer
 from helpers.records import write_file
 
+UNREADABLE = (  # what a damaged archive raises, member by member
+    ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, MemoryError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
-def save(network: Layer, path: Path) -> None:
+
+def save(network: Layer, path: Path | str) -> None:
     """Writes parameters, states and the network's layers in words. Raises StudyError where it can't."""
     buffer = io.BytesIO()
     np.savez(buffer, layers=np.array(str(network)), **network.parameters, **network.state)
-    write_file(path, buffer.getvalue())
+    write_file(Path(path), buffer.getvalue())
 
 
-def load(network: Layer, path: Path) -> None:
+def load(network: Layer, path: Path | str) -> None:
     """Reads what `save` wrote into a network of the same layers; it is changed only if all fits.
 
     Raises StudyError for a file that can't be read, isn't whole, or is another network's.
     """
+    path = Path(path)
     try:
         with path.open("rb") as stream, np.lib.npyio.NpzFile(stream) as file:  # refuses what could run code
             arrays = dict(file)
         layers = str(arrays.pop("layers"))
     except OSError as error:
         raise StudyError(f"{shown(path)}: can't be read ({error.strerror})") from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-        raise StudyError(f"{shown(path)}: not a whole weights file ({str(error)[:80]})") from None
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:80]
+        raise StudyError(f"{shown(path)}: not a whole weights file ({reason})") from None
     if layers != str(network):
-        raise StudyError(f"{shown(path)}: weights of {layers}; takes those of {network}")
+        found = " ".join(layers.split())[:300]
+        raise StudyError(f"{shown(path)}: weights of {found}; takes those of {network}")
     targets = {**network.parameters, **network.state}
     for name, target in targets.items():
         found = arrays.get(name)

@@ -24,6 +24,9 @@ class LeakyReLU(Layer):
         super().__init__()
         self.slope = slope
 
+    def __str__(self) -> str:
+        return f"LeakyReLU({self.slope})"
+
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         self._factor = np.where(x > 0, 1, self.slope).astype(x.dtype)
         return x * self._factor
@@ -120,7 +123,7 @@ class BatchNorm2d(Layer):
             mean += self.momentum * (batch_mean - mean)  # in place: `state` keeps its arrays
             variance += self.momentum * (batch_variance * count / (count - 1) - variance)
             mean, variance = batch_mean, batch_variance
-        self._inverse = 1 / np.sqrt(variance + (self.epsilon))
+        self._inverse = 1 / np.sqrt(variance + self.epsilon)
         self._normal = (x - mean) * self._inverse
         self._batch_counts = training
         return self._normal * self.parameters["scale"] + self.parameters["shift"]

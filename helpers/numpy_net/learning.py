@@ -21,7 +21,7 @@ def l1(output: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean absolute error and its gradient by the output, 0 where they are equal."""
     difference = _difference(output, target)
     loss = float(np.abs(difference).mean())
-    return loss, np.sign(difference) / (difference.size)
+    return loss, np.sign(difference) / difference.size
 
 
 def _difference(output: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -80,7 +80,8 @@ def schedule_factor(schedule: str, step: int, steps: int, warm_up: int = 0) -> f
     """
     if step < warm_up:
         return (step + 1) / warm_up
-    done, whole = step - warm_up, max(1, steps - warm_up)
+    whole = max(1, steps - warm_up)
+    done = min(step - warm_up, whole)
     return {
         "constant": 1.0,
         "step": 0.1 ** (3 * done // whole),

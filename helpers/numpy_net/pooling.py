@@ -39,7 +39,7 @@ class MaxPool2d(_Pool2d):
 
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         places = self._places(x)
-        y, self._winner, self._shape = places[0].copy(), np.zeros(places[0].shape, np.int16), x.shape
+        y, self._winner, self._shape = places[0].copy(), np.zeros(places[0].shape, np.int32), x.shape
         for number, values in enumerate(places[1:], start=1):
             better = values > y
             np.copyto(y, values, where=better)
@@ -79,6 +79,9 @@ class Upsample(Layer):
         if scale < 1:
             raise StudyError(f"Upsample: scale {scale} must be positive")
         self.scale = scale
+
+    def __str__(self) -> str:
+        return f"Upsample({self.scale})"
 
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         return x.repeat(self.scale, axis=1).repeat(self.scale, axis=2)

@@ -10,11 +10,22 @@ class Sequential(Layer):
     """Layers one after another; their parameters, gradients and states are named "number.name"."""
 
     def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                kind = type(layer).__name__
+                raise StudyError(f"{type(self).__name__}: got {kind}, takes layers, one after another")
         self.layers = layers
+        leaves = self._leaves()
+        if len({id(leaf) for leaf in leaves}) < len(leaves):  # it would keep the input of its last place only
+            raise StudyError(f"{self}: has one layer in two places; make one for each place")
         self._output_shape = None
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(str, self.layers))})"
+
+    def _leaves(self) -> list[Layer]:
+        inner = [layer._leaves() if isinstance(layer, Sequential) else [layer] for layer in self.layers]
+        return [leaf for leaves in inner for leaf in leaves]
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
