@@ -171,10 +171,7 @@ def decode(options: argparse.Namespace) -> int:
     """Decodes compressed files; one that can't be is reported, the rest is done, status 2."""
     from helpers.codec.files import decode_file, pairs
 
-    def one(source: Path, target: Path) -> None:
-        decode_file(source, target)
-
-    return _each(pairs(options.source, options.target, ".png"), options, one)
+    return _each(pairs(options.source, options.target, ".png"), options, decode_file)
 
 
 def info(options: argparse.Namespace) -> int:
