@@ -1,13 +1,12 @@
-"""The commands: `python -m helpers --help`. Imports wait until a command needs them."""
+"""The commands: `python -m helpers --help`."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from helpers import StudyError
+from helpers import StudyError, commands
 from helpers.training.config import TASKS, TrainingConfig
 
 
@@ -24,269 +23,65 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def report(options: argparse.Namespace) -> int:
-    """Executes the notebooks and renders the report."""
-    from helpers.report import build
-
-    index = build(options.mode, options.only)
-    print(f"open {index}")
-    return 0
-
-
-def data(options: argparse.Namespace) -> int:
-    """Brings LIVE1 into data/live1."""
-    from helpers.data.live1 import fetch_live1, notice
-
-    print(notice())
-    count = fetch_live1(options.source)
-    print(f"{count} pictures in data/live1, every SHA-256 right")
-    return 0
-
-
-def measure(options: argparse.Namespace) -> int:
-    """Measures a task on an image set; a bad picture is reported, the rest is done, status 2."""
-    from tqdm import tqdm
-
-    from helpers.data import open_set
-    from helpers.data.loading import shown
-    from helpers.evaluation import default_weights, evaluate, mean_table
-    from helpers.records import write_record
-
-    images = open_set(options.images)
-    weights = options.weights or default_weights(options.task, options.space)
-    errors: list[str] = []
-    with tqdm(total=len(images), unit="image", disable=None) as bar:
-
-        def on_error(line: str) -> None:
-            errors.append(line)
-            bar.write(line, file=sys.stderr)
-
-        record = evaluate(
-            options.task, images, options.quality, options.space, on_error, lambda name: bar.update(), weights
-        )
-    count = len(record["rows"][0]["images"])
-    print(f"{record['task']} on {shown(record['set'])}, {count} images, {record['space_means']}")
-    if weights:
-        parameters, macs = record["parameters"], record["macs_per_pixel"]
-        print(f"{weights.name}: {parameters:,} parameters, {macs:,.0f} MAC a pixel")
-    print(mean_table(record).to_string(index=False, float_format="{:.4f}".format, na_rep=""))
-    if options.json:
-        write_record(record, options.json)
-    return 2 if errors else 0
-
-
-def rate_distortion(options: argparse.Namespace) -> int:
-    """Measures codecs on an image set; a bad picture is reported, the rest is done, status 2."""
-    from tqdm import tqdm
-
-    from helpers import rd
-    from helpers.data import open_set
-    from helpers.data.loading import shown
-    from helpers.records import write_file
-
-    if not options.csv.parent.is_dir():  # told now, not after an hour's work
-        raise StudyError(f"{shown(options.csv)}: can't be written (its folder does not exist)")
-    images = open_set(options.images)
-    codecs = rd.usable(options.codecs or list(rd.CODECS), print)
-    errors: list[str] = []
-    with tqdm(total=len(images), unit="image", disable=None) as bar:
-
-        def on_error(line: str) -> None:
-            errors.append(line)
-            bar.write(line, file=sys.stderr)
-
-        table = rd.measure_set(images, codecs, options.workers, on_error, lambda name: bar.update())
-    write_file(options.csv, table.to_csv(index=False).encode())
-    print(f"{shown(images.name)}, {table['image'].nunique()} images; BD-rate in % against {rd.ANCHOR_NAME}:")
-    low, high = rd.WINDOW
-    print(f"PSNR over {low:.0f} to {high:.0f} dB, SSIM and MS-SSIM as -10 log10(1 - s) over the overlap")
-    print(rd.bd_rates(table).to_string(index=False, float_format="{:+.1f}".format, na_rep="-"))
-    return 2 if errors else 0
-
-
-def train(options: argparse.Namespace) -> int:
-    """Trains a network; a picture that can't be used is reported, the rest is trained on, status 2."""
-    from helpers.training.command import run
-
-    errors: list[str] = []
-
-    def complain(line: str) -> None:
-        errors.append(line)
-        print(line, file=sys.stderr)
-
-    run(options, complain)
-    return 2 if errors else 0
-
-
-def restore(options: argparse.Namespace) -> int:
-    """Restores JPEG files; one that can't be is reported, the rest is done, status 2."""
-    from tqdm import tqdm
-
-    from helpers.restoring import jpeg_files, restore_file
-
-    pairs, failed = jpeg_files(options.source, options.target), 0
-    if options.source.is_dir():
-        _make_folder(options.target)
-    for source, target in pairs:
-        with tqdm(desc=source.name, unit="tile", disable=None, leave=len(pairs) == 1) as bar:
-
-            def on_tile(count: int, bar: tqdm = bar) -> None:
-                bar.total = count
-                bar.update()
-
-            try:
-                restore_file(source, target, on_tile)
-            except StudyError as error:
-                failed += 1
-                bar.write(str(error), file=sys.stderr)
-    if len(pairs) > 1:
-        print(f"{len(pairs) - failed} of {len(pairs)} pictures restored")
-    return 2 if failed else 0
-
-
-def encode(options: argparse.Namespace) -> int:
-    """Compresses pictures; one that can't be is reported, the rest is done, status 2."""
-    from helpers.codec import pictures
-    from helpers.codec.container import ENDING
-    from helpers.codec.files import encode_file, pairs
-
-    def encoder(image, **metadata):
-        if options.rate is not None or (options.bpp is None and options.bytes is None):
-            rate = pictures.DEFAULT_RATE if options.rate is None else options.rate
-            return pictures.encode(image, rate, **metadata)
-        most = options.bytes or int(options.bpp * image.shape[0] * image.shape[1] / 8)
-        return pictures.encode_within(image, most, **metadata)
-
-    def one(source: Path, target: Path) -> str:
-        done = encode_file(source, target, encoder)
-        return (
-            f"{target.name}: {done['bytes']:,} bytes, {done['bits_per_pixel']:.3f} bits a pixel, "
-            f"{done['psnr']:.2f} dB"
-        )
-
-    return _each(pairs(options.source, options.target, ENDING), options, one)
-
-
-def decode(options: argparse.Namespace) -> int:
-    """Decodes compressed files; one that can't be is reported, the rest is done, status 2."""
-    from helpers.codec.files import decode_file, pairs
-
-    return _each(pairs(options.source, options.target, ".png"), options, decode_file)
-
-
-def info(options: argparse.Namespace) -> int:
-    """Says what a compressed file holds."""
-    from helpers.codec.files import describe
-
-    print(describe(options.source))
-    return 0
-
-
-def _each(files: list[tuple[Path, Path]], options: argparse.Namespace, one: Callable) -> int:
-    """one(source, target) for each, with a progress bar for a folder; its text is printed. Status 0 or 2."""
-    from tqdm import tqdm
-
-    failed = 0
-    if options.source.is_dir():
-        _make_folder(options.target)
-    with tqdm(files, unit="file", disable=None if len(files) > 1 else True) as bar:
-        for source, target in bar:
-            try:
-                said = one(source, target)
-                if said:
-                    bar.write(said)
-            except StudyError as error:
-                failed += 1
-                bar.write(str(error), file=sys.stderr)
-    if len(files) > 1:
-        print(f"{len(files) - failed} of {len(files)} files done")
-    return 2 if failed else 0
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"{path}: can't be made a folder ({error.strerror})") from None
-
-
-def bench(options: argparse.Namespace) -> int:
-    """Measures speed as ratios in one run."""
-    for library in ("OPENBLAS", "MKL", "VECLIB", "OMP"):  # products inside our threads take one each
-        os.environ[f"{library}_NUM_THREADS"] = "1"  # read when NumPy is first imported, below
-    from tqdm import tqdm
-
-    from helpers.bench import SIZES, THREADS, record, table
-    from helpers.records import write_record
-
-    with tqdm(total=2 * len(SIZES) * len(THREADS), unit="row", disable=None) as bar:
-        found = record(lambda row: bar.update())
-    print(f"{found['benchmark']}; {found['processor']}; ratio: NumPy to the faster PyTorch")
-    print(table(found["rows"]).to_string(index=False, float_format="{:.2f}".format))
-    if options.json:
-        write_record(found, options.json)
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("report", help="execute the notebooks, render figures/report/")
+    command = subparsers.add_parser("report", help="execute the notebooks, render figures/report/")
     command.add_argument("--mode", choices=["quick", "full"], default="quick")
     command.add_argument("--only", nargs="+", metavar="NN", help="notebook numbers, e.g. 01 04")
-    command.set_defaults(run=report)
+    command.set_defaults(run=commands.report)
 
-    command = commands.add_parser("data", help="bring LIVE1 into data/live1")
+    command = subparsers.add_parser("data", help="bring LIVE1 into data/live1")
     command.add_argument("name", choices=["live1"])
     command.add_argument("--from", dest="source", metavar="DIR_OR_URL", help="instead of the web")
-    command.set_defaults(run=data)
+    command.set_defaults(run=commands.data)
 
-    command = commands.add_parser("evaluate", help="PSNR, SSIM, PSNR-B and rate, image by image")
+    command = subparsers.add_parser("evaluate", help="PSNR, SSIM, PSNR-B and rate, image by image")
     command.add_argument("task", choices=["jpeg", "imitate", "restore"])
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
     command.add_argument("--quality", nargs="+", type=_quality, default=[10, 20, 30, 40], metavar="Q")
     command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
     command.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped ones")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
-    command.set_defaults(run=measure)
+    command.set_defaults(run=commands.measure)
 
-    command = commands.add_parser("rd", help="rate-distortion of codecs, BD-rates")
+    command = subparsers.add_parser("rd", help="rate-distortion of codecs, BD-rates")
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
     command.add_argument("--csv", required=True, type=Path, metavar="FILE", help="write the measures there")
     command.add_argument("--codecs", nargs="+", metavar="NAME", help="e.g. jpeg webp ours; all if not given")
     command.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="processes")
-    command.set_defaults(run=rate_distortion)
+    command.set_defaults(run=commands.rate_distortion)
 
-    command = commands.add_parser("restore", help="a JPEG photograph in, a better picture out")
+    command = subparsers.add_parser("restore", help="a JPEG photograph in, a better picture out")
     command.add_argument("source", type=Path, metavar="IN", help="JPEG file, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file .png, .webp or .jpg, or folder")
-    command.set_defaults(run=restore)
+    command.set_defaults(run=commands.restore)
 
-    command = commands.add_parser("encode", help="pictures to small files, by a network")
+    command = subparsers.add_parser("encode", help="pictures to small files, by a network")
     command.add_argument("source", type=Path, metavar="IN", help="picture, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file, .npic, or folder")
     budget = command.add_mutually_exclusive_group()
     budget.add_argument("--rate", type=_rate, metavar="R", help="0 (smallest files) to 63; 32 if not given")
     budget.add_argument("--bpp", type=_positive, metavar="B", help="at most so many bits a pixel")
     budget.add_argument("--bytes", type=int, metavar="N", help="at most so many bytes")
-    command.set_defaults(run=encode)
+    command.set_defaults(run=commands.encode)
 
-    command = commands.add_parser("decode", help="compressed files back to pictures")
+    command = subparsers.add_parser("decode", help="compressed files back to pictures")
     command.add_argument("source", type=Path, metavar="IN", help="file, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file .png or .webp, or folder")
-    command.set_defaults(run=decode)
+    command.set_defaults(run=commands.decode)
 
-    command = commands.add_parser("info", help="what a compressed file holds")
+    command = subparsers.add_parser("info", help="what a compressed file holds")
     command.add_argument("source", type=Path, metavar="FILE")
-    command.set_defaults(run=info)
+    command.set_defaults(run=commands.info)
 
-    command = commands.add_parser("bench", help="speed as ratios measured in one run")
+    command = subparsers.add_parser("bench", help="speed as ratios measured in one run")
     command.add_argument("name", choices=["numpy"], help="the NumPy network beside PyTorch's")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
-    command.set_defaults(run=bench)
+    command.set_defaults(run=commands.bench)
 
-    command = commands.add_parser("train", help="train a network on photographs")
+    command = subparsers.add_parser("train", help="train a network on photographs")
     command.add_argument("task", choices=TASKS)
     command.add_argument(
         "--images", required=True, nargs="+", metavar="DIR", help="folders, samples or live1"
@@ -302,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     for option in fields(TrainingConfig):
         if option.name not in ("task", "qualities"):
             command.add_argument(f"--{option.name.replace('_', '-')}", type=option.type, metavar="X")
-    command.set_defaults(run=train)
+    command.set_defaults(run=commands.train)
     return parser
 
 
