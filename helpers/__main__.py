@@ -53,6 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="processes")
     command.set_defaults(run=commands.rate_distortion)
 
+    command = subparsers.add_parser(
+        "ablate", help="run what is missing of the ablations, rebuild their tables"
+    )
+    command.add_argument("--mode", choices=["quick", "full"], default="quick")
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="processes")
+    place.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler, e.g. tcp://host:8786")
+    command.set_defaults(run=commands.ablate)
+
     command = subparsers.add_parser("restore", help="a JPEG photograph in, a better picture out")
     command.add_argument("source", type=Path, metavar="IN", help="JPEG file, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file .png, .webp or .jpg, or folder")

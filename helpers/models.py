@@ -18,6 +18,12 @@ ACTIVATIONS = {
     "none": nn.Identity,
 }
 NORMS = {"none": None, "batch": nn.BatchNorm2d}
+ORDERS = {
+    "convolution, norm, activation": "cna",
+    "convolution, activation, norm": "can",
+    "norm, activation, convolution": "nac",
+}
+POOLINGS = ("max", "stride")
 DENSE_TILE = 4  # feature-map places a side that one dense bottleneck looks at
 
 
@@ -45,10 +51,14 @@ class NetworkConfig:
     width: int = 32  # feature maps between the convolutions; of a U-Net at its finest scale
     depth: int = 5
     kernel: int = 3
+    dilation: int = 1  # places between the taps of a kernel (Yu and Koltun 2016)
     activation: str = "relu"
-    norm: str = "none"  # between convolution and activation
+    norm: str = "none"
+    order: str = "convolution, norm, activation"  # or another of ORDERS
     dropout: float = 0.0  # share of feature maps set to zero in training (Tompson et al. 2015)
     latent: int = 0
+    pooling: str = "max"  # of a bottleneck; "stride": the convolution itself steps over two places
+    skips: bool = True  # a U-Net without them keeps its shape and loses its shortcuts
     residual: bool = True  # learn the change, not the picture
 
     def __post_init__(self):
@@ -56,10 +66,12 @@ class NetworkConfig:
             ("arrangement", ARRANGEMENTS),
             ("activation", ACTIVATIONS),
             ("norm", NORMS),
+            ("order", ORDERS),
+            ("pooling", POOLINGS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
-        for name in ("image_channels", "unshuffle", "width", "depth", "kernel"):
+        for name in ("image_channels", "unshuffle", "width", "depth", "kernel", "dilation"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer")
         if self.kernel % 2 == 0:
@@ -111,8 +123,10 @@ def residual(config: NetworkConfig, ends: int) -> nn.Module:
 def bottleneck(config: NetworkConfig, ends: int) -> nn.Module:
     """(N, ends, h, w) to the same through a narrow middle: pooled, and dense where `config.latent`."""
     down, up = [], []
+    stride = 2 if config.pooling == "stride" else 1
     for level in range(config.depth):
-        down += [*_layer(config, config.width if level else ends, config.width), nn.MaxPool2d(2)]
+        down += _layer(config, config.width if level else ends, config.width, stride)
+        down += [nn.MaxPool2d(2)] if config.pooling == "max" else []
         up += [nn.Upsample(scale_factor=2, mode="nearest"), *_layer(config, config.width, config.width)]
     middle = [DenseTiles(config)] if config.latent else []
     return nn.Sequential(*down, *middle, *up, _convolution(config, config.width, ends))
@@ -157,6 +171,7 @@ class UNet(nn.Module):
         def blocks(level: int) -> nn.Module:
             return nn.Sequential(*[ResidualBlock(config, widths[level]) for _ in range(level + 1)])
 
+        self.skips = config.skips
         self.first = _convolution(config, ends, widths[0])
         self.down = nn.ModuleList(map(blocks, range(config.depth)))
         self.shrink = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
@@ -172,7 +187,7 @@ class UNet(nn.Module):
             skips.append(maps)
             maps = blocks(shrink(maps))
         for grow, blocks in zip(reversed(self.grow), reversed(self.up), strict=True):
-            maps = blocks(grow(maps) + skips.pop())
+            maps = blocks(grow(maps) + skips.pop() if self.skips else grow(maps))
         return self.last(maps)
 
 
@@ -258,18 +273,22 @@ def macs_per_pixel(config: NetworkConfig) -> float:
     return counter.get_total_flops() / 2 / side**2
 
 
-def _layer(config: NetworkConfig, inputs: int, outputs: int) -> Iterator[nn.Module]:
-    """Convolution, norm, activation, dropout: those that the configuration asks for."""
-    yield _convolution(config, inputs, outputs)
-    if config.norm != "none":
-        yield NORMS[config.norm](outputs)
-    yield ACTIVATIONS[config.activation]()
+def _layer(config: NetworkConfig, inputs: int, outputs: int, stride: int = 1) -> Iterator[nn.Module]:
+    """Convolution, norm, activation, those that the configuration asks for, in its order; then dropout."""
+    for part in ORDERS[config.order]:
+        if part == "c":
+            yield _convolution(config, inputs, outputs, stride)
+        elif part == "n" and config.norm != "none":
+            yield NORMS[config.norm](inputs if config.order.startswith("norm") else outputs)
+        elif part == "a":
+            yield ACTIVATIONS[config.activation]()
     if config.dropout:
         yield nn.Dropout2d(config.dropout)
 
 
-def _convolution(config: NetworkConfig, inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, config.kernel, padding=config.kernel // 2)
+def _convolution(config: NetworkConfig, inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    reach = config.kernel // 2 * config.dilation
+    return nn.Conv2d(inputs, outputs, config.kernel, stride, reach, config.dilation)
 
 
 def _zero(layer: nn.Conv2d) -> None:

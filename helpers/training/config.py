@@ -15,7 +15,7 @@ class TrainingConfig:
     steps: int = 600
     batch: int = 16  # patches a step
     patch: int = 64  # pixels a side
-    loss: str = "mse"  # or l1; of compress: bits a pixel + lambda mse
+    loss: str = "mse"  # or l1, ssim (1 - SSIM); of compress: bits a pixel + lambda mse
     optimizer: str = "adam"
     learning_rate: float = 3e-3  # at its highest
     schedule: str = "cosine"
@@ -29,7 +29,7 @@ class TrainingConfig:
         for name, known in (
             ("task", TASKS),
             ("space", ("y", "rgb")),
-            ("loss", ("mse", "l1")),
+            ("loss", ("mse", "l1", "ssim")),
             ("optimizer", ("adam", "sgd")),
             ("schedule", ("constant", "step", "plateau", "cosine")),
             ("precision", ("float32", "bfloat16")),

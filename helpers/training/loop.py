@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import pytorch_msssim
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -22,7 +23,14 @@ from helpers.training.config import TrainingConfig
 from helpers.training.pairs import Photographs
 
 READ_EVERY = 10  # steps between looks at the loss: each look waits for the device
-LOSSES = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss}
+
+
+def dissimilarity(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 - SSIM, Gaussian window of 11 pixels, of pictures in [0, 1] (Wang et al. 2004; Zhao et al. 2017)."""
+    return 1 - pytorch_msssim.ssim(output, target, data_range=1.0)
+
+
+LOSSES = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss, "ssim": dissimilarity}
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 from helpers import DATA, StudyError, jpeg
 from helpers.data import open_set
 from helpers.data.loading import shown
+from helpers.data.patches import GRID
 from helpers.training.device_jpeg import jpeg_on_device
 
 CPU = torch.device("cpu")
@@ -20,14 +21,22 @@ class Photographs:
 
     `space` "y" takes the literature's luma of each picture; "rgb" the picture, grey ones as three equal
     channels. On a CUDA device the pixels are kept there and JPEG is computed there; elsewhere Pillow
-    codes each patch.
+    codes each patch. Patches that are not `aligned` begin anywhere in a block of their JPEG.
     """
 
-    def __init__(self, images: Mapping[str, np.ndarray], space: str, patch: int, device: torch.device = CPU):
-        self.patch = patch
-        self.names = sorted(name for name, image in images.items() if min(image.shape[:2]) >= patch)
+    def __init__(
+        self,
+        images: Mapping[str, np.ndarray],
+        space: str,
+        patch: int,
+        device: torch.device = CPU,
+        aligned: bool = True,
+    ):
+        self.aligned, self.inner = aligned, patch
+        self.patch = patch if aligned else patch + GRID  # what is cut and coded
+        self.names = sorted(name for name, image in images.items() if min(image.shape[:2]) >= self.patch)
         if not self.names:
-            raise StudyError(f"no training picture has {patch} pixels on each side")
+            raise StudyError(f"no training picture has {self.patch} pixels on each side")
         self.images = [_as_space(images[name], space) for name in self.names]
         pixels = np.array([image.shape[0] * image.shape[1] for image in self.images], float)
         self.megapixels = float(pixels.sum() / 1e6)
@@ -51,8 +60,9 @@ class Photographs:
         """(inputs, targets): float32 (count, C, patch, patch) in [0, 1], from the generator alone.
 
         Each patch is cut anywhere, turned and mirrored at random, then coded, so that it begins on
-        JPEG's grid. Its quality is drawn log-uniformly from `qualities`, both ends included: as often
-        between 5 and 20 as between 20 and 80. For task `compress` both are the originals.
+        JPEG's grid; patches that are not aligned are cut from a larger one. Its quality is drawn
+        log-uniformly from `qualities`, both ends included: as often between 5 and 20 as between 20
+        and 80. For task `compress` both are the originals.
         """
         chosen = rng.choice(len(self.images), count, p=self._share)
         shapes = np.array([self.images[i].shape[:2] for i in chosen])
@@ -62,6 +72,9 @@ class Photographs:
         drawn = np.rint(np.exp(rng.uniform(low, high, count))).astype(int).clip(*qualities)
         cut = self._cut if self._pixels is None else self._cut_on_device
         originals, coded = cut(chosen, corners, turns, None if task == "compress" else drawn)
+        if not self.aligned:
+            starts = rng.integers(GRID, size=(count, 2))
+            originals, coded = self._within(originals, starts), self._within(coded, starts)
         if task == "compress":
             return originals, originals
         return (originals, coded) if task == "imitate" else (coded, originals)
@@ -77,6 +90,17 @@ class Photographs:
             return to_tensor(np.stack(originals)), None
         coded = [jpeg.decode(jpeg.encode(x, int(q))) for x, q in zip(originals, qualities, strict=True)]
         return to_tensor(np.stack(originals)), to_tensor(np.stack(coded))
+
+    def _within(self, patches: torch.Tensor | None, starts: np.ndarray) -> torch.Tensor | None:
+        """Of each patch the square of `inner` pixels a side that begins at its row and column of `starts`."""
+        if patches is None:
+            return None
+        return torch.stack(
+            [
+                patch[:, r : r + self.inner, c : c + self.inner]
+                for patch, (r, c) in zip(patches, starts, strict=True)
+            ]
+        )
 
     def to_device(self, device: torch.device) -> None:
         """From now on patches are cut and coded on the device."""
