@@ -193,6 +193,28 @@ def check_dense_gradient(answer: Callable[[np.ndarray, np.ndarray], np.ndarray])
     return _verdict(answer, (x, gradient), right, mistakes, 1e-9)
 
 
+def check_entropy(answer: Callable[[np.ndarray], float]) -> None:
+    """Tests an entropy, in bits a number, of a histogram: how often each value occurred, some never."""
+    counts = np.array([40, 25, 0, 20, 10, 5])
+    p = counts[counts > 0] / counts.sum()
+    right = float(-(p * np.log2(p)).sum())
+    mistakes = {
+        "a value that never occurs makes 0 log 0, which is nan: leave it out": math.nan,
+        "equal with the natural logarithm: bits take log2": right * math.log(2),
+        "equal with log10: bits take log2": right * math.log10(2),
+        "that is the bits of all numbers together: divide by how many there are": right * counts.sum(),
+        "the sign is turned: the logarithm of a probability is negative": -right,
+        "each value counts alike: weigh its bits by how often it occurs": -np.log2(p).mean(),
+        "that is summed over the values: weigh each by how often it occurs": -np.log2(p).sum(),
+        "counts are no probabilities: divide by their sum first": -(
+            counts[counts > 0] * np.log2(counts[counts > 0])
+        ).sum(),
+        "that is what a code of one fixed length takes": math.log2(len(p)),
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):  # the nan is a mistake with a name
+        return _verdict(answer, (counts,), right, mistakes, 1e-9)
+
+
 def check_number(answer: float | None, right: float, mistakes: Mapping[str, float]) -> None:
     """Tests a number worked out by hand against the right one and against known slips."""
     return _verdict(lambda: answer, (), right, mistakes, 1e-9)
@@ -208,7 +230,9 @@ def _verdict(
     if same_shape and np.allclose(value, right, rtol=tolerance, atol=tolerance):
         return _say(True)
     for mistake, wrong in mistakes.items():
-        if np.shape(wrong) == np.shape(value) and np.allclose(value, wrong, rtol=1e-6, atol=1e-6):
+        if np.shape(wrong) == np.shape(value) and np.allclose(
+            value, wrong, rtol=1e-6, atol=1e-6, equal_nan=True
+        ):
             return _say(False, mistake)
     if not same_shape:
         return _say(False, f"shape {np.shape(value)}, expected {np.shape(right)}")

@@ -2,13 +2,19 @@
 
 import base64
 import io
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
 from IPython.display import HTML
 from PIL import Image
+
+from helpers import StudyError
+from helpers.data import load_image, resize
+from helpers.data.loading import shown
 
 SCALE = 2  # screen pixels a picture pixel, so that an 8x8 block can be seen
 
@@ -57,7 +63,7 @@ def static(
             raise ValueError(f"{caption}: shape {image.shape} differs from the original's {original.shape}")
     captions = list(reconstructions)
     overlays = "".join(
-        f'<img src="{_data_uri(image)}" data-caption="{escape(caption)}" '
+        f'<img src="{data_uri(image)}" data-caption="{escape(caption)}" '
         f'alt="{escape(name)}, reconstruction: {escape(caption)}"{"" if i == start else " hidden"}>'
         for i, (caption, image) in enumerate(reconstructions.items())
     )
@@ -69,7 +75,7 @@ def static(
     height, width = original.shape[:2]
     return HTML(
         f'{STYLE}<figure class="study-compare"><div class="stage" style="width:{SCALE * width}px">'
-        f'<img src="{_data_uri(original)}" width="{width}" height="{height}" '
+        f'<img src="{data_uri(original)}" width="{width}" height="{height}" '
         f'alt="{escape(name)}, original">{overlays}'
         f'<input type="range" min="0" max="100" value="50" aria-label="Cut between original (left) and '
         f'reconstruction (right) of {escape(name)}" aria-valuetext="50 % of the width shows the original" '
@@ -91,10 +97,10 @@ class Comparison(ipywidgets.VBox):
     def __init__(
         self,
         original: np.ndarray,
-        reconstruct: Callable[[int], tuple[np.ndarray, str]],
-        settings: Sequence[int],
-        stops: Sequence[int],
-        start: int,
+        reconstruct: Callable[[int | str], tuple[np.ndarray, str]],
+        settings: Sequence[int | str],
+        stops: Sequence[int | str],
+        start: int | str,
         name: str,
         setting_name: str = "quality",
     ):
@@ -136,7 +142,56 @@ class Comparison(ipywidgets.VBox):
         return {**super()._repr_mimebundle_(**kwargs), "text/html": self._static.data}
 
 
-def _data_uri(image: np.ndarray) -> str:
+class Upload(ipywidgets.VBox):
+    """A button for a reader's own picture; `compare(image)`, a widget, is shown under it.
+
+    The picture is read by the rules of `load_image` and made smaller where a side is longer than `most`
+    pixels. What can't be read, or raises StudyError in `compare`, is said in one line. A page without a
+    kernel shows `without_kernel`, HTML, instead.
+    """
+
+    def __init__(
+        self, compare: Callable[[np.ndarray], ipywidgets.Widget], without_kernel: str, most: int = 512
+    ):
+        self._shown_for, self._without_kernel, self._most = compare, without_kernel, most
+        self._button = ipywidgets.FileUpload(accept="image/*", description="Your picture")
+        self._message, self._errors = ipywidgets.HTML(), ipywidgets.Output()
+        self._button.observe(self._take, "value")
+        super().__init__([self._button, self._message, self._errors])
+
+    def _take(self, change: object = None) -> None:
+        self.children = self.children[:3]
+        self._errors.clear_output()
+        with self._errors:
+            for file in self._button.value:
+                try:
+                    image, said = self._read(file)
+                    self.children = [*self.children, self._shown_for(image)]
+                except StudyError as error:
+                    said = f"{shown(file['name'])}: {error}"
+                self._message.value = escape(said)
+
+    def _read(self, file: Mapping) -> tuple[np.ndarray, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "picture"  # under its own name only in messages
+            path.write_bytes(file["content"])
+            try:
+                image = load_image(path)
+            except StudyError as error:
+                raise StudyError(str(error).removeprefix(f"{shown(path)}: ")) from None
+        height, width = image.shape[:2]
+        said = f"{shown(file['name'])}: {width}x{height} pixels"
+        if (factor := self._most / max(height, width)) < 1:
+            image = resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
+            said += f", made smaller to {image.shape[1]}x{image.shape[0]}"
+        return image, said
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict:
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": self._without_kernel}
+
+
+def data_uri(image: np.ndarray) -> str:
+    """A uint8 image without loss as the `src` of an HTML picture."""
     return "data:image/webp;base64," + base64.b64encode(_file(image, "WEBP", lossless=True)).decode()
 
 

@@ -105,6 +105,25 @@ DENSE = {
 }
 
 
+def entropy(counts):
+    p = counts[counts > 0] / counts.sum()
+    return -(p * np.log2(p)).sum()
+
+
+ENTROPY = {
+    "0 log 0": lambda n: -(n / n.sum() * np.log2(n / n.sum())).sum(),
+    "natural logarithm": lambda n: entropy(n) * np.log(2),
+    "log10": lambda n: -sum(k / n.sum() * np.log10(k / n.sum()) for k in n if k),
+    "bits of all numbers together": lambda n: entropy(n) * n.sum(),
+    "sign is turned": lambda n: -entropy(n),
+    "counts alike": lambda n: np.mean([-np.log2(k / n.sum()) for k in n if k]),
+    "summed over the values": lambda n: sum(-np.log2(k / n.sum()) for k in n if k),
+    "no probabilities": lambda n: -sum(k * np.log2(k) for k in n if k),
+    "one fixed length": lambda n: np.log2((n > 0).sum()),
+    "none of the usual slips": lambda n: 2 * entropy(n),
+}
+
+
 def right_corner(height, width, size, rng):
     return 8 * rng.integers((height - size) // 8 + 1), 8 * rng.integers((width - size) // 8 + 1)
 
@@ -119,6 +138,7 @@ def right_corner(height, width, size, rng):
         (checks.check_correlation, correlation),
         (checks.check_batch_norm, normalised),
         (checks.check_dense_gradient, lambda x, g: x.T @ g),
+        (checks.check_entropy, entropy),
     ],
 )
 def test_right_answers_pass(capsys, check, answer):
@@ -137,6 +157,7 @@ def test_right_answers_pass(capsys, check, answer):
             (checks.check_correlation, CORRELATION),
             (checks.check_batch_norm, BATCH_NORM),
             (checks.check_dense_gradient, DENSE),
+            (checks.check_entropy, ENTROPY),
         )
         for name, answer in answers.items()
     ],

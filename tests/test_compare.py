@@ -1,13 +1,15 @@
 """The comparison slider: its HTML, and the live one's callback that really encodes."""
 
 import io
+from datetime import datetime
 
+import ipywidgets
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from helpers import compare, jpeg
+from helpers import StudyError, compare, jpeg
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 
@@ -83,3 +85,59 @@ def test_one_output_carries_the_live_slider_and_its_static_twin():
     bundle = live()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "quality 5:" in bundle["text/html"] and "quality 50:" in bundle["text/html"]
+
+
+def test_a_setting_may_be_a_name():
+    shown = {"none": (IMAGE, "as it was"), "black": (np.zeros_like(IMAGE), "nothing left")}
+    names = list(shown)
+    widget = compare.Comparison(IMAGE, shown.__getitem__, names, names, "black", "noise", "method")
+    widget.children[1].value = 0
+    assert not pixels(widget).any() and widget.children[3].value == "nothing left"
+
+
+def chosen(widget, content, name="picture.png"):
+    """The reader picks a file: a browser sends it as this one value."""
+    file = {"name": name, "type": "image/png", "size": len(content), "content": memoryview(content)}
+    widget.children[0].value = ({**file, "last_modified": datetime.now()},)
+    return widget.children[1].value
+
+
+def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def upload():
+    taken = []
+    widget = compare.Upload(
+        lambda image: taken.append(image) or ipywidgets.Label("seen"), "<p>no kernel</p>", 20
+    )
+    widget.taken = taken
+    return widget
+
+
+def test_an_uploaded_picture_is_shown_with_its_comparison_made_smaller_where_it_is_large(upload):
+    assert chosen(upload, png(IMAGE[:8, :16])) == "picture.png: 16x8 pixels"
+    assert np.array_equal(upload.taken[0], IMAGE[:8, :16]) and upload.children[3].value == "seen"
+    assert chosen(upload, png(IMAGE)) == "picture.png: 24x16 pixels, made smaller to 20x13"
+    assert upload.taken[1].shape == (13, 20, 3) and len(upload.children) == 4
+
+
+def test_an_upload_that_is_no_picture_is_said_in_one_line_and_its_name_is_no_html(upload):
+    text = chosen(upload, b"nothing", "<b>\n.png")
+    assert text == r"&lt;b&gt;\n.png: is not a picture that Pillow can read" and len(upload.children) == 3
+    assert chosen(upload, b"", "a.png") == "a.png: is empty (0 bytes)" and not upload.taken
+
+
+def test_what_a_comparison_refuses_is_said_under_the_button():
+    def refuse(image):
+        raise StudyError("takes too many bytes")
+
+    upload = compare.Upload(refuse, "")
+    assert chosen(upload, png(IMAGE)) == "picture.png: takes too many bytes"
+
+
+def test_a_page_without_a_kernel_says_what_to_do_instead_of_uploading(upload):
+    assert upload._repr_mimebundle_()["text/html"] == "<p>no kernel</p>"

@@ -24,7 +24,13 @@ def words(notebook):
 
 
 def test_there_are_notebooks():
-    assert {"01_exploration", "02_preprocessing", "03_numpy_network", "04_pytorch_cnns"} <= NOTEBOOKS.keys()
+    assert {
+        "01_exploration",
+        "02_preprocessing",
+        "03_numpy_network",
+        "04_pytorch_cnns",
+        "05_learned_codec",
+    } <= NOTEBOOKS.keys()
 
 
 def test_git_holds_no_outputs(notebook):
