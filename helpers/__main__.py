@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = subparsers.add_parser("rd", help="rate-distortion of codecs, BD-rates")
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
-    command.add_argument("--csv", required=True, type=Path, metavar="FILE", help="write the measures there")
+    command.add_argument("--csv", required=True, type=Path, metavar="FILE", help="table; a figure beside it")
     command.add_argument("--codecs", nargs="+", metavar="NAME", help="e.g. jpeg webp ours; all if not given")
     command.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="processes")
     command.set_defaults(run=commands.rate_distortion)
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=commands.info)
 
     command = subparsers.add_parser("bench", help="speed as ratios measured in one run")
-    command.add_argument("name", choices=["numpy"], help="the NumPy network beside PyTorch's")
+    command.add_argument("name", choices=["numpy", "codec"], help="beside PyTorch, beside Pillow's")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
     command.set_defaults(run=commands.bench)
 

@@ -50,7 +50,7 @@ def numpy_against_torch(size: tuple[int, int, int, int], threads: int, repeats: 
     rate = _product_rate(channels, height, width, n)
     rows = []
     for kind, methods, convolutions in (("forward", forwards, 2), ("step", steps, 5)):
-        times = _medians(methods, repeats)
+        times = medians(methods, repeats)
         floor = 1e3 * convolutions * products / (threads * rate)
         ratio = times["numpy"] / min(times["torch"], times["channels_last"])
         rows.append(
@@ -99,7 +99,9 @@ def _in_torch(x: np.ndarray, target: np.ndarray, layout: torch.memory_format) ->
     return forward, step
 
 
-def _medians(methods: dict[str, Callable], repeats: int) -> dict[str, float]:
+def medians(
+    methods: dict[str, Callable], repeats: int, on_method: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """Median milliseconds of each, in four turns, so that all meet the same machine."""
     times: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(4):
@@ -110,6 +112,7 @@ def _medians(methods: dict[str, Callable], repeats: int) -> dict[str, float]:
                 start = time.perf_counter()
                 method()
                 times[name].append(1e3 * (time.perf_counter() - start))
+            on_method()
     return {name: statistics.median(found) for name, found in times.items()}
 
 
@@ -120,7 +123,7 @@ def _product_rate(channels: int, height: int, width: int, n: int) -> float:
     third = (last - first) * (bottom - top) * (width + 2) // 3
     windows = np.ones((6, 3, third, 3 * channels), np.float32)
     kernel, out = np.ones((6, 1, 3 * channels, channels), np.float32), np.empty((6, 3, third, channels), "f")
-    seconds = _medians({"product": lambda: np.matmul(windows, kernel, out=out)}, REPEATS)["product"] / 1e3
+    seconds = medians({"product": lambda: np.matmul(windows, kernel, out=out)}, REPEATS)["product"] / 1e3
     return windows.size * channels / seconds
 
 

@@ -64,11 +64,13 @@ def rate_distortion(options: argparse.Namespace) -> int:
     """Measures codecs on an image set; a bad picture is reported, the rest is done, status 2."""
     from tqdm import tqdm
 
-    from helpers import rd
+    from helpers import rd, rd_report
     from helpers.data import open_set
     from helpers.data.loading import shown
     from helpers.records import write_file
 
+    if options.csv.suffix == ".svg":
+        raise StudyError(f"{shown(options.csv)}: is the figure's name; the table needs another ending")
     if not options.csv.parent.is_dir():  # told now, not after an hour's work
         raise StudyError(f"{shown(options.csv)}: can't be written (its folder does not exist)")
     images = open_set(options.images)
@@ -82,6 +84,7 @@ def rate_distortion(options: argparse.Namespace) -> int:
 
         table = rd.measure_set(images, codecs, options.workers, on_error, lambda name: bar.update())
     write_file(options.csv, table.to_csv(index=False).encode())
+    write_file(options.csv.with_suffix(".svg"), rd_report.svg_of(table, Path(options.images).name))
     print(f"{shown(images.name)}, {table['image'].nunique()} images; BD-rate in % against {rd.ANCHOR_NAME}:")
     low, high = rd.WINDOW
     print(f"PSNR over {low:.0f} to {high:.0f} dB, SSIM and MS-SSIM as -10 log10(1 - s) over the overlap")
@@ -237,13 +240,22 @@ def bench(options: argparse.Namespace) -> int:
         os.environ[f"{library}_NUM_THREADS"] = "1"  # read when NumPy is first imported, below
     from tqdm import tqdm
 
-    from helpers.bench import SIZES, THREADS, record, table
+    from helpers import bench, bench_codec, rd
     from helpers.records import write_record
 
-    with tqdm(total=2 * len(SIZES) * len(THREADS), unit="row", disable=None) as bar:
-        found = record(lambda row: bar.update())
-    print(f"{found['benchmark']}; {found['processor']}; ratio: NumPy to the faster PyTorch")
-    print(table(found["rows"]).to_string(index=False, float_format="{:.2f}".format))
+    if options.name == "numpy":
+        with tqdm(total=2 * len(bench.SIZES) * len(bench.THREADS), unit="row", disable=None) as bar:
+            found = bench.record(lambda row: bar.update())
+        tables, title = [bench.table(found["rows"])], "ratio: NumPy to the faster PyTorch"
+    else:
+        codecs = rd.usable(list(bench_codec.CODECS), print)
+        with tqdm(total=bench_codec.TURNS * (2 * len(codecs) + 1), unit="turn", disable=None) as bar:
+            found = bench_codec.record(bar.update, codecs)
+        tables = bench_codec.tables(found)
+        title = f"{found['picture']}, {found['width']}x{found['height']}; ratios to {found['anchor']}"
+    print(f"{found['benchmark']}; {found['processor']}; {title}")
+    for table in tables:
+        print(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     if options.json:
         write_record(found, options.json)
     return 0

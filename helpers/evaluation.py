@@ -105,10 +105,14 @@ TITLES = {"psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM"}
 
 def write_model_table() -> None:
     """Draws the table of shipped weights in data/README.md anew, from the files and their records."""
-    path = DATA / "README.md"
-    before, _, rest = path.read_text().partition("<!-- models -->\n")
-    after = rest.partition("<!-- /models -->")[2]
-    path.write_text(f"{before}<!-- models -->\n{model_table()}<!-- /models -->{after}")
+    write_between(DATA / "README.md", "models", model_table())
+
+
+def write_between(path: Path, marker: str, text: str) -> None:
+    """Writes text between the lines <!-- marker --> and <!-- /marker --> of a Markdown file."""
+    before, _, rest = path.read_text().partition(f"<!-- {marker} -->\n")
+    after = rest.partition(f"<!-- /{marker} -->")[2]
+    path.write_text(f"{before}<!-- {marker} -->\n{text}<!-- /{marker} -->{after}")
 
 
 def model_table() -> str:
@@ -131,7 +135,7 @@ def model_table() -> str:
             rows["codecs"].append(cells | _rates_saved())
         else:
             rows["networks"].append(cells | _decibels_gained(path.stem, card))
-    tables = [_markdown(lines) for lines in rows.values() if lines]
+    tables = [markdown(lines) for lines in rows.values() if lines]
     return "\n\n".join([*tables, f"Trained on {', '.join(sorted(processors))}, one thread each."]) + "\n"
 
 
@@ -156,7 +160,8 @@ def _rates_saved() -> dict[str, str]:
     return {f"BD-rate, {title}": f"{ours[key]:+.1f} %" for key, title in TITLES.items()}
 
 
-def _markdown(rows: list[dict[str, str]]) -> str:
+def markdown(rows: list[dict[str, str]]) -> str:
+    """A Markdown table of rows with the same keys."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(cells.values()) for cells in rows]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

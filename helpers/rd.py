@@ -6,6 +6,7 @@ import math
 import signal
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from multiprocessing import get_context
@@ -152,48 +153,75 @@ def _measure_scene(scene: Scene, codecs: list[str]) -> list[dict]:
     return measure_image(scene.name, scene.load(), codecs)
 
 
-def _jpeg(image: np.ndarray, quality: int, subsampling: str = "4:2:0") -> tuple[bytes, np.ndarray]:
-    data = jpeg.encode(image, quality, subsampling=subsampling, optimize=True)
-    return data, jpeg.decode(data)
+@dataclass(frozen=True)
+class Coder:
+    """encode(image, setting, **Pillow's options) is a file, decode(file) an image; a call does both."""
+
+    encode: Callable[..., bytes]
+    decode: Callable[[bytes], np.ndarray]
+
+    def __call__(self, image: np.ndarray, setting: int) -> tuple[bytes, np.ndarray]:
+        data = self.encode(image, setting)
+        decoded = self.decode(data)
+        if image.ndim < decoded.ndim:  # WebP has no grey: three channels, equal or nearly, become one again
+            decoded = jpeg.full_range_grey(decoded)
+        return data, decoded
 
 
-def _restored(image: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
-    data, decoded = _jpeg(image, quality)
-    weights = default_weights("restore", "y" if image.ndim == 2 else "rgb")
-    return data, reconstruct(_network(weights)[0], decoded)
+def _jpeg(subsampling: str) -> Coder:
+    return Coder(partial(jpeg.encode, subsampling=subsampling, optimize=True), jpeg.decode)
 
 
-def _pillow(image: np.ndarray, kind: str, **options) -> tuple[bytes, np.ndarray]:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
-    with Image.open(buffer, formats=[kind]) as picture:
-        # WebP has no grey: its three channels, equal or nearly, become one again.
-        return buffer.getvalue(), np.array(picture.convert("L" if image.ndim == 2 else "RGB"))
+def _restored(data: bytes) -> np.ndarray:
+    decoded = jpeg.decode(data)
+    weights = default_weights("restore", "y" if decoded.ndim == 2 else "rgb")
+    return reconstruct(_network(weights)[0], decoded)
 
 
-def _jpeg2000(image: np.ndarray, ratio: int) -> tuple[bytes, np.ndarray]:
+def _pillow(kind: str, options: Callable[[np.ndarray, int], dict]) -> Coder:
+    def encode(image: np.ndarray, setting: int, **more) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, kind, **{**options(image, setting), **more})
+        return buffer.getvalue()
+
+    def decode(data: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(data), formats=[kind]) as picture:
+            return np.array(picture if picture.mode == "L" else picture.convert("RGB"))
+
+    return Coder(encode, decode)
+
+
+def _jpeg2000(image: np.ndarray, ratio: int) -> dict:
     # Without mct=1 R, G and B are coded apart, which is worse than JPEG; on grey it changes nothing.
-    options = {"irreversible": True, "mct": 1, "quality_mode": "rates", "quality_layers": [ratio]}
-    return _pillow(image, "JPEG2000", **options)
+    return {"irreversible": True, "mct": 1, "quality_mode": "rates", "quality_layers": [ratio]}
 
 
-def _avif(image: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
+def _avif(image: np.ndarray, quality: int) -> dict:
     # One thread writes another file than two or more, and Pillow asks for as many as there are cores:
     # with two the file is the usual one, on every machine.
     chroma = "4:0:0" if image.ndim == 2 else "4:4:4"
-    return _pillow(image, "AVIF", quality=quality, subsampling=chroma, speed=6, max_threads=2)
+    return {"quality": quality, "subsampling": chroma, "speed": 6, "max_threads": 2}
 
 
 QUALITIES = (5, 10, 20, 30, 50, 70, 80, 90, 95)
-# name: (settings from small files to large ones, coder of (image, setting) to (file, decoded image));
+# name: (settings from small files to large ones, what codes (image, setting));
 # the first settings lie below 25 dB on LIVE1, so that every curve spans the window
 CODECS = {
-    "jpeg": (QUALITIES, _jpeg),
-    "jpeg444": (QUALITIES, partial(_jpeg, subsampling="4:4:4")),
-    "webp": ((0, 1, 5, 15, 30, 50, 70, 80, 90, 95), lambda im, q: _pillow(im, "WEBP", quality=q, method=6)),
-    "jpeg2000": ((256, 192, 96, 64, 48, 32, 24, 16, 10), _jpeg2000),
-    "avif": ((5, 10, 20, 30, 40, 50, 60, 75, 90), _avif),
-    "jpegxl": ((1, 5, 15, 30, 50, 70, 80, 90, 95), lambda im, q: _pillow(im, "JXL", quality=q, effort=7)),
-    "jpeg+restore": (QUALITIES, _restored),
-    "ours": ((0, 9, 18, 27, 36, 45, 54, 63), pictures.encode),
+    "jpeg": (QUALITIES, _jpeg("4:2:0")),
+    "jpeg444": (QUALITIES, _jpeg("4:4:4")),
+    "webp": (
+        (0, 1, 5, 15, 30, 50, 70, 80, 90, 95),
+        _pillow("WEBP", lambda image, quality: {"quality": quality, "method": 6}),
+    ),
+    "jpeg2000": ((256, 192, 96, 64, 48, 32, 24, 16, 10), _pillow("JPEG2000", _jpeg2000)),
+    "avif": ((5, 10, 20, 30, 40, 50, 60, 75, 90), _pillow("AVIF", _avif)),
+    "jpegxl": (
+        (1, 5, 15, 30, 50, 70, 80, 90, 95),
+        _pillow("JXL", lambda image, quality: {"quality": quality, "effort": 7}),
+    ),
+    "jpeg+restore": (QUALITIES, Coder(_jpeg("4:2:0").encode, _restored)),
+    "ours": (
+        (0, 9, 18, 27, 36, 45, 54, 63),
+        Coder(lambda image, rate: pictures.encode(image, rate)[0], pictures.decode),
+    ),
 }

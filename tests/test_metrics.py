@@ -1,6 +1,7 @@
 """Each measure against a second way to compute it, written here from its definition."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -257,3 +258,14 @@ def test_bd_rate_of_full_chroma_on_live1(live1):
             points.append([(bits_per_pixel(data, image), psnr(image, decode(data))) for data in files])
         curves[subsampling] = tuple(np.mean(points, axis=0).T)
     assert f"{bd_rate(curves['4:2:0'], curves['4:4:4']):+.1f}" == "+5.5"
+
+
+def test_psnr_of_a_large_picture_takes_little_memory():
+    rng = np.random.default_rng(0)
+    reference, image = rng.integers(0, 256, (2, 1000, 1500, 3), dtype=np.uint8)
+    expected = peak_signal_noise_ratio(reference, image, data_range=255)
+    tracemalloc.start()
+    found = psnr(reference, image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == pytest.approx(expected, abs=1e-9) and peak < reference.nbytes / 4

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from test_commands import run
 
-from helpers import StudyError, jpeg, metrics, rd
+from helpers import DATA, RESULTS, ROOT, StudyError, jpeg, metrics, rd, rd_report
 from helpers.codec import pictures
 from helpers.data import open_set
 
@@ -260,3 +260,75 @@ def test_jpeg_2000_beats_jpeg_on_live1(live1):
         for row in rd.measure_image(scene.name, scene.load()[:256, :256], ["jpeg", "jpeg2000"])
     ]
     assert rd.bd_rates(pd.DataFrame(rows)).set_index("codec").loc["jpeg2000", "psnr"] < 0
+
+
+# What is shown of a table
+
+
+def test_the_command_draws_its_curves_beside_the_table(tmp_path, folder):
+    process = run("rd", "--images", folder, "--csv", tmp_path / "x.csv", "--codecs", "jpeg", "--workers", 1)
+    assert process.returncode == 2  # the folder holds half a file
+    assert {path.name for path in tmp_path.iterdir()} == {"x.csv", "x.svg"}
+    svg = (tmp_path / "x.svg").read_text()
+    assert "mean PSNR, dB (upper left is better)" in svg and "mean bits a pixel" in svg
+    assert "on photographs" in svg and "<!-- jpeg -->" in svg
+
+
+def test_a_table_that_would_be_overwritten_by_its_figure_is_refused(tmp_path, folder):
+    process = run("rd", "--images", folder, "--csv", tmp_path / "x.svg", "--codecs", "jpeg")
+    assert process.returncode == 2 and "x.svg: is the figure's name" in process.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kodak", [True, False])
+def test_published_curves_are_drawn_on_kodak_alone(tmp_path, kodak):
+    for number in range(1, 25):
+        name = f"kodim{number:02d}" if kodak or number < 24 else "another"
+        colours = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(tmp_path / f"{name}.{'bmp' if number % 2 else 'png'}")
+    table = tmp_path / "table.csv"
+    process = run("rd", "--images", tmp_path, "--csv", table, "--codecs", "jpeg", "--workers", 1)
+    assert process.returncode == 0, process.stderr
+    svg = table.with_suffix(".svg").read_text()
+    for name in (
+        "VTM, InterDigitalInc",
+        "Cool-Chic v4.2, Orange-OpenSource",
+        "mbt2018-mean, InterDigitalInc",
+    ):
+        assert (f"<!-- {name} -->" in svg) == kodak
+    assert ("dasharray" in svg) == kodak
+
+
+def test_a_line_is_the_mean_of_its_pictures_and_lossless_points_are_left_out(monkeypatch):
+    drawn = {}
+    curves = rd_report.plots.curves
+    monkeypatch.setattr(
+        rd_report.plots, "curves", lambda lines, *labels: drawn.update(lines) or curves(lines, *labels)
+    )
+    table = pd.concat(
+        [
+            table_of({"x": ([1.0, 2.0], [30.0, 34.0])}),
+            table_of({"x": ([3.0, 6.0], [20.0, 26.0])}, ("b",)),
+            table_of({"y": ([1.0, 9.0], [30.0, math.inf])}),
+        ]
+    )
+    rd_report.svg_of(table, "two")
+    assert drawn == {"x": ([2.0, 4.0], [25.0, 30.0]), "y": ([1.0], [30.0])}
+
+
+def test_published_curves_rise_and_each_point_names_its_source():
+    table = pd.read_csv(DATA / "published_rd.csv")
+    assert list(table.columns) == ["curve", "bpp", "psnr", "source"] and table["curve"].nunique() == 8
+    for _, curve in table.groupby("curve"):
+        assert curve["bpp"].is_monotonic_increasing and curve["psnr"].is_monotonic_increasing
+    assert table["source"].str.fullmatch(r"[\w-]+/[\w-]+, results/\S+, commit [0-9a-f]{12}").all()
+
+
+def test_the_findings_in_the_readme_are_those_of_the_record():
+    text = rd_report.findings()
+    assert text in (ROOT / "README.md").read_text(), (
+        'run python -c "from helpers.rd_report import write_findings; write_findings()"'
+    )
+    found = rd.bd_rates(pd.read_csv(RESULTS / "rd_live1.csv")).set_index("codec")
+    cells = " | ".join(f"{rate:+.1f} %" for rate in found.loc["ours"])
+    assert f"| ours | {cells} |" in text and "29 pictures" in text

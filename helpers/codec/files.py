@@ -24,20 +24,9 @@ def encode_file(source: Path, target: Path, encoder: Encoder) -> dict:
     one line, where the source can't be read or coded or the target can't be written; nothing is written
     then.
     """
-    from helpers.codec.pictures import alpha_bytes
     from helpers.metrics import psnr
 
-    with opened(source) as picture:
-        metadata = {"icc": picture.info.get("icc_profile") or b""}
-        picture = ImageOps.exif_transpose(picture)
-        exif = picture.getexif()
-        metadata["exif"] = exif.tobytes() if exif else b""
-        if picture.has_transparency_data:
-            grey = picture.mode in ("1", "L", "LA", "La")
-            picture = picture.convert("RGBA")
-            metadata["alpha"] = alpha_bytes(np.array(picture.getchannel("A")))
-            picture = picture.convert("RGB").convert("L") if grey else picture.convert("RGB")
-        image = to_array(picture)
+    image, metadata = _read_picture(source)
     try:
         data, decoded = encoder(image, **metadata)
     except CodecError as error:
@@ -51,6 +40,23 @@ def encode_file(source: Path, target: Path, encoder: Encoder) -> dict:
         "bits_per_pixel": 8 * len(data) / (width * height),
         "psnr": psnr(image, decoded),
     }
+
+
+def _read_picture(source: Path) -> tuple[np.ndarray, dict[str, bytes]]:
+    """(image, what travels beside it)."""
+    from helpers.codec.pictures import alpha_bytes
+
+    with opened(source) as picture:
+        metadata = {"icc": picture.info.get("icc_profile") or b""}
+        picture = ImageOps.exif_transpose(picture)
+        exif = picture.getexif()
+        metadata["exif"] = exif.tobytes() if exif else b""
+        if picture.has_transparency_data:
+            grey = picture.mode in ("1", "L", "LA", "La")
+            picture = picture.convert("RGBA")
+            metadata["alpha"] = alpha_bytes(np.array(picture.getchannel("A")))
+            picture = picture.convert("RGB").convert("L") if grey else picture.convert("RGB")
+        return to_array(picture), metadata
 
 
 def decode_file(source: Path, target: Path) -> None:

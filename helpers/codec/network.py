@@ -48,6 +48,7 @@ class CompressionConfig:
     blocks: tuple[int, int] = (2, 3)  # residual blocks of the synthesis: fine, coarse
     analysis_blocks: tuple[int, int] = (1, 2)
     context: int = 64  # feature maps of the networks that foretell
+    groups: int = len(GROUPS)  # of channels of y that are kept, those of most energy at the start
     prior: str = "context"
     rounding: str = "mixed"  # in training: "noise", "straight_through", or noise for the bits alone
 
@@ -60,6 +61,8 @@ class CompressionConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        if not 1 <= self.groups <= len(GROUPS):
+            raise ValueError(f"groups is {self.groups!r}; it must lie in 1..{len(GROUPS)}")
 
     @property
     def multiple(self) -> int:
@@ -69,7 +72,7 @@ class CompressionConfig:
     @property
     def latent(self) -> int:
         """Channels of y."""
-        return sum(GROUPS)
+        return sum(GROUPS[: self.groups])
 
 
 class CompressionNetwork(nn.Module):
@@ -80,7 +83,10 @@ class CompressionNetwork(nn.Module):
         self.config = config
         self.analysis = Analysis(config)
         self.synthesis = Synthesis(config)
-        self.prior = Context(config.context) if config.prior == "context" else Factorised(config.context)
+        if config.prior == "context":
+            self.prior = Context(config.context, GROUPS[: config.groups])
+        else:
+            self.prior = Factorised(config.context, config.latent)
         steps = torch.linspace(math.log(COARSEST), math.log(FINEST), KNOTS)
         self.log_gain = nn.Parameter(-steps[:, None].repeat(1, config.latent))
 
@@ -192,7 +198,7 @@ class Synthesis(nn.Module):
         y = y / 255
         with full_precision(y):
             linear = nn.functional.pixel_shuffle(self.linear(y), STRIDE)
-        return LINEAR_UNIT * linear + NETWORK_UNIT * self.network(y).float() + CENTRE
+        return LINEAR_UNIT * linear + NETWORK_UNIT * self.network(y).to(linear.dtype) + CENTRE
 
 
 def full_precision(x: torch.Tensor) -> torch.autocast:

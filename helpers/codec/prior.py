@@ -16,6 +16,8 @@ INDEX_UNIT = 128  # their sums, an index: an eighth of an activation, so that on
 TABLE_BITS = 16  # counts of a table add up to about 2^16, and none is below 1
 GROUPS = (3, 6, 9, 12, 18, 32, 48)  # channels of y in the order of coding; the first ones are interlaced
 LEVELS = 4  # of the first group: every 4th position, every 2nd, the middles of those, the rest
+STRIP = 2**15  # positions that a network foretells at once outside training: 24 megapixels in 2 GB
+REACH = 2  # rows on either side that a network looks at, 5x5 or twice 3x3
 
 # What codes one part: (channels, mean in steps, scale index, where to) to the decoded values of the part.
 Code = Callable[[slice, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -28,40 +30,40 @@ class Context(nn.Module):
     Singh 2020); the first group, the blocks' brightness and colour, is interlaced over four levels.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, sizes: tuple[int, ...]):
         super().__init__()
-        first = GROUPS[0]
+        self.sizes, first = sizes, sizes[0]
         self.register_buffer("tables", gaussian_tables())
         inputs = 3 * first + 2  # features, where they are known, the rate
         self.levels = nn.ModuleList(
             Foretell(inputs, width, first, 5 if level else 1, 1) for level in range(LEVELS)
         )
-        starts = [sum(GROUPS[:k]) for k in range(1, len(GROUPS))]
+        starts = [sum(sizes[:k]) for k in range(1, len(sizes))]
         self.groups = nn.ModuleList(
-            Foretell(3 * start + 1, width, size, 3, 3) for start, size in zip(starts, GROUPS[1:], strict=True)
+            Foretell(3 * start + 1, width, size, 3, 3) for start, size in zip(starts, sizes[1:], strict=True)
         )
 
     def parts(self) -> list[tuple[nn.Module, slice]]:
         """Each network with the channels that it foretells, in the order of coding."""
-        ends = [sum(GROUPS[: k + 1]) for k in range(len(GROUPS))]
-        slices = [slice(end - size, end) for end, size in zip(ends, GROUPS, strict=True)]
+        ends = [sum(self.sizes[: k + 1]) for k in range(len(self.sizes))]
+        slices = [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
         return list(zip([*self.levels, *self.groups], [*slices[:1] * LEVELS, *slices[1:]], strict=True))
 
     def forward(self, rate: torch.Tensor, shape: torch.Size, code: Code) -> torch.Tensor:
         n, _, height, width = shape
         rates = whole_rate(rate).expand(n, 1, height, width)
-        known = torch.zeros(n, GROUPS[0], height, width, device=rates.device)
+        known = torch.zeros(n, self.sizes[0], height, width, device=rates.device)
         before = torch.zeros(1, 1, height, width, device=rates.device)
         for level, network in enumerate(self.levels):
             here = lattice(level, height, width).to(rates.device) - before
             place = UNIT * before.expand(n, -1, -1, -1)
-            mean, index = network(torch.cat([features(known), place, rates], dim=1))
-            coded = code(slice(0, GROUPS[0]), mean, index, here)
+            mean, index = network(known, place, rates)
+            coded = code(slice(0, self.sizes[0]), mean, index, here)
             known, before = torch.where(here > 0, coded, known), before + here
         everywhere = torch.ones_like(before)
-        for size, network in zip(GROUPS[1:], self.groups, strict=True):
+        for size, network in zip(self.sizes[1:], self.groups, strict=True):
             start = known.shape[1]
-            mean, index = network(torch.cat([features(known), rates], dim=1))
+            mean, index = network(known, rates)
             coded = code(slice(start, start + size), mean, index, everywhere)
             known = torch.cat([known, coded], dim=1)
         return known
@@ -70,28 +72,31 @@ class Context(nn.Module):
 class Factorised(nn.Module):
     """Foretells each number from its channel and the rate alone."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, channels: int):
         super().__init__()
+        self.channels = channels
         self.register_buffer("tables", gaussian_tables())
-        self.network = Foretell(1, width, sum(GROUPS), 1, 1)
+        self.network = Foretell(1, width, channels, 1, 1)
 
     def parts(self) -> list[tuple[nn.Module, slice]]:
-        return [(self.network, slice(0, sum(GROUPS)))]
+        return [(self.network, slice(0, self.channels))]
 
     def forward(self, rate: torch.Tensor, shape: torch.Size, code: Code) -> torch.Tensor:
         n, _, height, width = shape
-        mean, index = self.network(whole_rate(rate).expand(n, 1, height, width))
+        rates = whole_rate(rate).expand(n, 1, height, width)
+        mean, index = self.network(rates[:, :0], rates)  # of nothing known
         everywhere = torch.ones(1, 1, height, width, device=mean.device)
         return code(slice(0, shape[1]), mean, index, everywhere)
 
 
 class Foretell(nn.Module):
-    """Whole features to (mean in steps, scale index), each (N, size, h, w), by whole numbers only.
+    """What is known, and whole numbers beside it, to (mean in steps, scale index), each (N, size, h, w).
 
-    Weights, activations and results are whole numbers carried in float32 convolutions whose sums stay
-    below 2^24, so that every order of summation gives the same ones (Balle et al. 2019, "Integer
-    networks for data compression with latent-variable models"). Training computes with the same
-    numbers; gradients pass straight through the rounding.
+    Features, weights, activations and results are whole numbers carried in float32 convolutions whose
+    sums stay below 2^24, so that every order of summation gives the same ones (Balle et al. 2019,
+    "Integer networks for data compression with latent-variable models"). Training computes with the
+    same numbers; gradients pass straight through the rounding. Without gradients a large plane goes
+    through in strips of rows, which give the same numbers too.
     """
 
     def __init__(self, inputs: int, width: int, size: int, first: int, second: int):
@@ -101,7 +106,21 @@ class Foretell(nn.Module):
         with torch.no_grad():
             self.second.weight.zero_()
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, known: torch.Tensor, *beside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = known.shape[2:]
+        rows = max(4 * REACH, STRIP // width)
+        if rows >= height or torch.is_grad_enabled():
+            return self.at_once(known, *beside)
+        mean, index = known.new_empty(2, len(known), len(self.second.weight) // 2, height, width)
+        for top in range(0, height, rows):
+            first, last = max(0, top - REACH), top + rows + REACH
+            parts = self.at_once(*(x[:, :, first:last] for x in (known, *beside)))
+            for whole, part in zip((mean, index), parts, strict=True):
+                whole[:, :, top : top + rows] = part[:, :, top - first :][:, :, :rows]
+        return mean, index
+
+    def at_once(self, known: torch.Tensor, *beside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.cat([features(known), *beside], dim=1)
         hidden = straight_through(torch.floor, bounded(self.first(x) / WEIGHT_UNIT, 0, 255))
         mean, index = self.second(hidden).chunk(2, dim=1)
         mean = straight_through(torch.floor, bounded(mean / WEIGHT_UNIT, -2048, 2047)) / UNIT

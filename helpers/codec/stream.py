@@ -16,11 +16,11 @@ Categorical = constriction.stream.model.Categorical
 def encode_latent(network: CompressionNetwork, scaled: torch.Tensor, rate: int) -> tuple[bytes, torch.Tensor]:
     """(range coder's stream, decoded latent in steps) of a scaled latent (1, latent, h, w)."""
     models, coder = models_of(network), constriction.stream.queue.RangeEncoder()
-    bounds = torch.from_numpy(table_bounds())
+    bounds = torch.from_numpy(table_bounds()).float()
 
     def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-        most = bounds[index.long()]  # what lies further out is cut to the table, for the decoder too
-        whole = torch.round(scaled[:, channels] - mean).clamp(-most, most)
+        whole = (scaled[:, channels] - mean).round_()
+        _cut(whole, bounds[index.int()])  # what lies further out, for the decoder too
         symbols, tables, _ = _in_order(whole, index, here)
         for table, run in _runs(tables):
             coder.encode(symbols[run] + int(bounds[table]), models[table])
@@ -71,20 +71,25 @@ def _through(network: CompressionNetwork, rate: int, shape: tuple[int, ...], cod
         return network.prior(torch.tensor([float(rate)]), shape, code)
 
 
+def _cut(whole: torch.Tensor, most: torch.Tensor) -> None:
+    torch.minimum(whole, most, out=whole)
+    torch.maximum(whole, most.neg_(), out=whole)
+
+
 def _in_order(
     values: torch.Tensor, index: torch.Tensor, here: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(symbols, tables, places) of the numbers to be coded here, sorted by table."""
-    places = np.flatnonzero(here.expand_as(values).numpy())
-    tables = index.reshape(-1).numpy()[places].astype(np.int64)
-    order = np.argsort(tables, kind="stable")
+    places = np.flatnonzero(here.expand_as(values).numpy()).astype(np.int32)  # there can be millions
+    tables = index.reshape(-1).byte().numpy()[places]
+    order = np.argsort(tables, kind="stable")  # of bytes: counted, not compared
     places = places[order]
     return values.reshape(-1).numpy()[places].astype(np.int32), tables[order], places
 
 
 def _runs(tables: np.ndarray):
     """(table, slice) of each run of equal numbers in a sorted array."""
-    ends = np.searchsorted(tables, np.arange(SCALES), side="right")
+    ends = np.searchsorted(tables, np.arange(SCALES, dtype=tables.dtype), side="right")
     start = 0
     for table, end in enumerate(ends):
         if end > start:
