@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
@@ -136,6 +137,30 @@ def dots(
     return figure
 
 
+def intervals(
+    values: Mapping[str, tuple[float, float, float]], x_label: str, groups: Mapping[str, str] | None = None
+) -> Figure:
+    """One line a name: a value between the ends of its interval, and a line at zero.
+
+    `groups` names the group of each, told apart by colour and marker; the legend lists them.
+    """
+    groups = groups or dict.fromkeys(values, "")
+    kinds = list(dict.fromkeys(groups.values()))
+    figure, axis = plt.subplots(figsize=(6.8, 1.0 + 0.2 * len(values)))
+    for kind, colour, marker in zip(kinds, COLOURS, MARKERS, strict=False):
+        rows = [position for position, name in enumerate(values) if groups[name] == kind]
+        chosen = np.array([values[name] for name in values if groups[name] == kind])
+        sizes = np.abs(chosen[:, 1:] - chosen[:, :1]).T
+        axis.errorbar(chosen[:, 0], rows, xerr=sizes, fmt=marker, color=colour, markersize=4, label=kind)
+    axis.axvline(0, color=BLACK, linestyle="--", linewidth=1)
+    axis.set_yticks(range(len(values)), values.keys(), fontsize=8)
+    axis.set_ylim(len(values) - 0.5, -0.5)
+    axis.set_xlabel(x_label)
+    if len(kinds) > 1:
+        axis.legend(frameon=False, loc="lower right")
+    return figure
+
+
 def histograms(values: Mapping[str, np.ndarray], x_label: str, y_label: str) -> Figure:
     """Shares of whole numbers, one panel a name, one bar a number."""
     figure, axes = plt.subplots(1, len(values), figsize=(9.0, 2.8), sharey=True, squeeze=False)
@@ -184,6 +209,60 @@ def scatter(
     axis.set(xlabel=x_label, ylabel=y_label)
     if log_x:
         axis.set_xscale("log")
+    return figure
+
+
+def calibration(answers: pd.DataFrame) -> Figure:
+    """Where each measurement lies in the reader's interval, 0 at its low end and 1 at its high end.
+
+    `answers` has the columns notebook, low, high, measured and inside; a line a notebook, with its
+    count. What lies more than two widths outside is drawn at the edge.
+    """
+    books = list(answers["notebook"].unique())
+    width = (answers["high"] - answers["low"]).clip(lower=1e-12)
+    place = ((answers["measured"] - answers["low"]) / width).clip(-2, 3)
+    figure, axis = plt.subplots(figsize=(6.8, 1.2 + 0.36 * len(books)))
+    axis.axvspan(0, 1, color=SKY, alpha=0.25, label="the interval")
+    for inside, marker, colour, name in ((True, "o", BLUE, "held"), (False, "x", VERMILION, "missed")):
+        chosen = answers["inside"] == inside
+        rows = [books.index(book) for book in answers["notebook"][chosen]]
+        axis.plot(place[chosen], rows, marker, color=colour, markersize=6, label=name)
+    held = answers.groupby("notebook", sort=False)["inside"]
+    labels = [f"{book}: {found.sum()} of {len(found)}" for book, found in held]
+    axis.set_yticks(range(len(books)), labels)
+    axis.set(xlim=(-2.2, 3.2), ylim=(len(books) - 0.5, -0.5), xlabel="place of the measurement, in widths")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    return figure
+
+
+def fronts(
+    cloud: pd.DataFrame,
+    groups: Mapping[str, pd.DataFrame],
+    costs: Mapping[str, str],
+    y_label: str,
+    reference: tuple[str, float],
+) -> Figure:
+    """Column `psnr` over each cost (column: its label), a panel each: a cloud and its front, named points.
+
+    The front is the best that each cost buys. Groups keep their colour; a point without a cost is left
+    out of its panel. The reference is a dashed level.
+    """
+    figure, axes = plt.subplots(len(costs), 1, figsize=(6.8, 1.0 + 2.8 * len(costs)), squeeze=False)
+    for axis, (cost, label) in zip(axes.flat, costs.items(), strict=True):
+        ordered = cloud.sort_values([cost, "psnr"])
+        axis.plot(ordered[cost], ordered["psnr"], ".", color=SKY, label="ablations (course protocol)")
+        best = ordered["psnr"].cummax()
+        axis.step(ordered[cost], best, where="post", color=GREEN, linewidth=1, label="their front")
+        for (name, group), colour, marker in zip(groups.items(), (VERMILION, BLUE), "Do", strict=False):
+            known = group.reindex(columns=["psnr", cost]).dropna()
+            axis.plot(known[cost], known["psnr"], marker, color=colour, markersize=5, label=name)
+            for point, row in known.iterrows():
+                axis.annotate(point, (row[cost], row["psnr"]), (5, 3), textcoords="offset points", fontsize=7)
+        axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
+        axis.set(xscale="log", xlabel=label, ylabel=y_label)
+        axis.margins(x=0.12, y=0.1)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 

@@ -4,10 +4,11 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import checks, jpeg, metrics
+from helpers import checks, jpeg, metrics, plots
 
 
 def said(capsys, check, *arguments):
@@ -202,3 +203,32 @@ def test_half_a_prediction_is_refused(ledger):
     for low, high in ((1, None), (None, 1), (2, 1)):
         with pytest.raises(ValueError, match="low <= high"):
             checks.predict("key", "How much?", low, high)
+
+
+def test_the_ledger_lists_every_question_in_the_order_of_asking(ledger):
+    table = checks.answers()
+    assert list(table["notebook"]) == sorted(table["notebook"]) and table["key"].is_unique
+    assert {"difference-entropy", "equal-bytes-gain", "least-gain"} <= set(table["key"])
+    assert table[["low", "high", "measured"]].isna().all(axis=None) and not table["inside"].any()
+
+
+def test_the_ledger_says_which_intervals_held(ledger):
+    for key, measured in (("leak-gain", 3.0), ("jpeg-q10-psnr", 9.0)):
+        checks.predict(key, "How much?", 2, 4)
+        checks.reveal(key, measured, "dB")
+    checks.predict("restore-ladder", "How much?", 2, 4)  # not revealed
+    table = checks.answers().set_index("key")
+    assert table["inside"].sum() == 1 and table["inside"]["leak-gain"]
+    assert table["low"].notna().sum() == 3 and table["measured"].notna().sum() == 2
+
+
+def test_the_calibration_plot_puts_each_measurement_into_its_interval():
+    found = pd.DataFrame(
+        {"notebook": ["a", "a", "b"], "low": [0.0, 0, 1], "high": [4.0, 1, 1], "measured": [1.0, 9, 1]}
+        | {"inside": [True, False, True]}
+    )
+    axis = plots.calibration(found).axes[0]
+    held, missed = axis.lines
+    assert held.get_xdata().tolist() == [0.25, 0.0] and held.get_ydata() == [0, 1]
+    assert missed.get_xdata().tolist() == [3.0]  # eight widths above, drawn at the edge
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a: 1 of 2", "b: 1 of 1"]

@@ -16,7 +16,7 @@ def test_ruff_finds_nothing_notebooks_included():
 
 def test_each_module_is_one_sitting():
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "helpers").rglob("*.py")}
-    assert len(lengths) > 10 and max(lengths.values()) <= 350 and sum(lengths.values()) <= 6000
+    assert len(lengths) > 10 and max(lengths.values()) <= 350 and sum(lengths.values()) <= 7500
 
 
 def test_each_dependency_has_bounds_and_its_reason():

@@ -147,3 +147,57 @@ def test_rounding_decides_in_float32_whatever_surrounds_it():
 def test_a_configuration_that_means_nothing_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         NetworkConfig(**change)
+
+
+def test_a_dilated_kernel_sees_further_for_the_same_price():
+    near, far = (NetworkConfig(unshuffle=1, width=4, depth=2, residual=False, dilation=d) for d in (1, 3))
+    assert macs_per_pixel(near) == macs_per_pixel(far)
+    reach = []
+    for config in (near, far):
+        torch.manual_seed(0)
+        image = torch.rand(1, 1, 31, 31, requires_grad=True)
+        ConvolutionalNetwork(config)(image)[0, 0, 15, 15].backward()
+        rows = image.grad[0, 0].abs().sum(1).nonzero()
+        reach.append((rows.min().item(), rows.max().item()))
+    assert reach == [(13, 17), (9, 21)]
+
+
+@pytest.mark.parametrize(
+    ("order", "kinds"),
+    [
+        ("convolution, norm, activation", "Conv2d BatchNorm2d ReLU Conv2d BatchNorm2d ReLU Conv2d"),
+        ("convolution, activation, norm", "Conv2d ReLU BatchNorm2d Conv2d ReLU BatchNorm2d Conv2d"),
+        ("norm, activation, convolution", "BatchNorm2d ReLU Conv2d BatchNorm2d ReLU Conv2d Conv2d"),
+    ],
+)
+def test_layers_stand_in_the_order_that_was_asked_for(order, kinds):
+    network = ConvolutionalNetwork(NetworkConfig(width=6, depth=3, norm="batch", order=order))
+    assert " ".join(type(layer).__name__ for layer in network.body) == kinds
+    network(torch.rand(1, 1, 8, 8))  # each norm has as many features as it is given
+
+
+def test_a_strided_bottleneck_halves_without_pooling():
+    pooled, strided = (
+        ConvolutionalNetwork(NetworkConfig("bottleneck", width=8, depth=2, pooling=p))
+        for p in ("max", "stride")
+    )
+    kinds = [[type(layer).__name__ for layer in net.body] for net in (pooled, strided)]
+    assert kinds[0].count("MaxPool2d") == 2 and "MaxPool2d" not in kinds[1]
+    assert [layer.stride for layer in strided.body if isinstance(layer, nn.Conv2d)][:2] == [(2, 2), (2, 2)]
+    assert count_parameters(pooled) == count_parameters(strided)
+
+
+def test_a_u_net_without_skips_loses_what_only_they_carry():
+    torch.manual_seed(0)
+    config = NetworkConfig("unet", width=4, depth=2, residual=False)
+    with_skips = ConvolutionalNetwork(config)
+    without = ConvolutionalNetwork(dataclasses.replace(config, skips=False))
+    without.load_state_dict(with_skips.state_dict())
+    for network in (with_skips, without):
+        nn.init.zeros_(network.body.grow[0][0].weight)  # nothing comes up from the coarse scale
+        nn.init.zeros_(network.body.grow[0][0].bias)
+    image = torch.rand(1, 1, 16, 16)
+    other = torch.rand(1, 1, 16, 16)
+    assert torch.equal(without(image), without(other)) and not torch.equal(
+        with_skips(image), with_skips(other)
+    )

@@ -35,6 +35,19 @@ def test_a_pair_is_a_patch_and_its_jpeg(colour, space, channels):
         assert np.array_equal(found.reshape(expected.shape), expected)
 
 
+def test_patches_that_are_not_aligned_begin_anywhere_in_a_block_of_their_jpeg(colour):
+    aligned = Photographs({"a": colour}, "y", 32)
+    anywhere = Photographs({"a": colour}, "y", 32, aligned=False)
+    coded, originals = draw(anywhere, count=200)
+    assert coded.shape == originals.shape == (200, 1, 32, 32)
+    steps = (coded[:, 0, :, 1:] - coded[:, 0, :, :-1]).abs().mean((0, 1))  # over columns: where blocks end
+    grid = (lambda c: (c[:, 0, :, 1:] - c[:, 0, :, :-1]).abs().mean((0, 1)))(draw(aligned, count=200)[0])
+    ends, inside = grid[7::8].mean(), np.delete(grid.numpy(), range(7, 31, 8)).mean()
+    assert ends > 1.3 * inside and steps.max() < 1.3 * steps.min()
+    with pytest.raises(StudyError, match="has 40 pixels on each side"):
+        Photographs({"a": colour[:39, :39]}, "y", 32, aligned=False)
+
+
 def test_imitate_is_restore_turned_round(colour):
     photographs = Photographs({"a": colour}, "y", 32)
     forwards, backwards = draw(photographs, "imitate"), draw(photographs, "restore")

@@ -14,7 +14,7 @@ from helpers.restoring import reconstruct
 from helpers.rounding import start_from_pixels
 from helpers.training.checkpoint import Checkpoints
 from helpers.training.config import TrainingConfig
-from helpers.training.loop import Progress, learning_rate_factor, train
+from helpers.training.loop import LOSSES, Progress, learning_rate_factor, train
 from helpers.training.pairs import Photographs
 from helpers.weights import digest
 
@@ -69,6 +69,15 @@ def test_a_rounding_network_learns_to_be_jpeg_in_seconds(tmp_path):
 def test_every_rung_of_the_ladder_trains(photographs, network):
     shape = dataclasses.replace(NETWORKS[network], width=8)
     network, curve = trained(photographs, shape, steps=40, task="imitate")
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_the_ssim_loss_is_one_minus_the_measure_and_is_learnt(photographs):
+    inputs, targets = photographs.draw("restore", 2, (10, 10), np.random.default_rng(0))
+    loss = LOSSES["ssim"](inputs, targets).item()
+    pairs = [[(255 * x[k, 0]).round().byte().numpy() for x in (targets, inputs)] for k in range(2)]
+    assert 1 - loss == pytest.approx(np.mean([metrics.ssim(*pair) for pair in pairs]), abs=0.02)
+    network, curve = trained(photographs, SMALL, steps=60, loss="ssim")
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 
+from helpers.codec.network import CompressionConfig
 from helpers.data.sets import FOLDS
 from helpers.models import NetworkConfig
 from helpers.training.config import TrainingConfig
@@ -21,7 +22,7 @@ class Run:
     those that are. `aligned` patches begin on JPEG's grid.
     """
 
-    network: NetworkConfig
+    network: NetworkConfig | CompressionConfig
     training: TrainingConfig
     fold: int
     images: str = "live1"
@@ -37,11 +38,16 @@ class Run:
 
         Raises ValueError for a field that none of them has, or a value that it can't take.
         """
-        parts: dict[str, dict] = {"network": {}, "training": {}, "run": {}}
+        owned = {
+            "network": {f.name for f in fields(self.network)},
+            "training": {f.name for f in fields(TrainingConfig)} - {"task"},
+            "run": {"aligned"},
+        }
+        parts: dict[str, dict] = {part: {} for part in owned}
         for name, value in changes.items():
-            owners = [part for part, names in FIELDS.items() if name in names]
+            owners = [part for part, names in owned.items() if name in names]
             if not owners:
-                known = ", ".join(sorted(set().union(*FIELDS.values())))
+                known = ", ".join(sorted(set().union(*owned.values())))
                 raise ValueError(f"factor {name!r} is not known; known are {known}")
             parts[owners[0]][name] = value
         return replace(
@@ -50,13 +56,6 @@ class Run:
             training=replace(self.training, **parts["training"]),
             **parts["run"],
         )
-
-
-FIELDS = {
-    "network": {f.name for f in fields(NetworkConfig)},
-    "training": {f.name for f in fields(TrainingConfig)} - {"task"},
-    "run": {"aligned"},
-}
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,8 @@ QUESTIONS = {
     "precision": "Are 8 bits of a number enough?",
     "steps": "How long?",
     "seed": "What does another seed change?",
+    "prior": "Foretold from what, and trained how?",
+    "groups": "How many channels of the latent?",
     "together": "Do two changes need each other?",
 }
 
@@ -175,6 +176,14 @@ IMITATION_PREDICTED = {  # where the same change was expected to do something el
     "48 maps": "helps",
     "rate 0.001": "hurts",
 }
+COMPRESS_CARDS = (
+    Card("prior", "factorised", {"prior": "factorised"}, "hurts"),
+    Card("prior", "noise", {"rounding": "noise"}, "hurts"),
+    Card("prior", "straight-through", {"rounding": "straight_through"}, "hurts"),
+    Card("groups", "30 channels", {"groups": 4}, "hurts"),
+    Card("groups", "48 channels", {"groups": 5}, "hurts"),
+    Card("groups", "80 channels", {"groups": 6}, "no evidence"),
+)
 FAMILIES = {"macs_per_pixel": "width", "seconds": "steps"}  # how the baseline itself buys with each cost
 
 BASELINES = {
@@ -185,13 +194,18 @@ BASELINES = {
     )
     for task in ("restore", "imitate")
 }
+BASELINES["compress"] = Run(
+    CompressionConfig(fine=32, coarse=48, blocks=(1, 1), analysis_blocks=(1, 1), context=32),
+    TrainingConfig("compress", "rgb", steps=200, batch=4, patch=96, learning_rate=2e-3, gradient_clip=1.0),
+    fold=0,
+)
 
 
 def cards_of(task: str) -> dict[str, Card]:
     """The cards of a task by name, "baseline" and its replicas first."""
     base = [Card("seed", "baseline", {})]
     base += [Card("seed", f"seed + {FOLDS * k}", {"seed": FOLDS * k}, "no evidence") for k in _replicas()]
-    chosen = CARDS
+    chosen = COMPRESS_CARDS if task == "compress" else CARDS
     if task == "imitate":
         chosen = [
             replace(card, prediction=IMITATION_PREDICTED.get(card.name, card.prediction))

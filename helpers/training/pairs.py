@@ -37,7 +37,7 @@ class Photographs:
         self.names = sorted(name for name, image in images.items() if min(image.shape[:2]) >= self.patch)
         if not self.names:
             raise StudyError(f"no training picture has {self.patch} pixels on each side")
-        self.images = [_as_space(images[name], space) for name in self.names]
+        self.images = [as_space(images[name], space) for name in self.names]
         pixels = np.array([image.shape[0] * image.shape[1] for image in self.images], float)
         self.megapixels = float(pixels.sum() / 1e6)
         self._share = pixels / pixels.sum()
@@ -167,7 +167,8 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(stacked.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
 
 
-def _as_space(image: np.ndarray, space: str) -> np.ndarray:
+def as_space(image: np.ndarray, space: str) -> np.ndarray:
+    """The literature's luma (H, W) for space "y", three channels (H, W, 3) for "rgb"."""
     if space == "y":
         return jpeg.luma(image)
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

@@ -1,0 +1,187 @@
+"""What the records show: paired differences with intervals, and verdicts by one written rule.
+
+The rule. A scene is the unit: each of the 29 is judged once, by the run of its fold, and a setting's
+difference d on it is paired with the baseline's run of the same fold and seed. Two things make the mean
+of d uncertain: which scenes there are, and how the ten runs happened to go. So
+
+    SE^2 = s^2 / scenes + r^2 / folds
+
+where s is the spread of d over scenes, and r^2 the variance of one run's difference that its scenes share:
+twice the variance between baselines of other seeds, or what the setting's own folds show, if that is more.
+t = mean / SE is read with the degrees of freedom of the baseline's seeds. Over all questions of a task the
+p-values are corrected by Holm's step-down method, so that the chance of even one false verdict is 5 %:
+"helps" or "hurts" where the corrected p is below 0.05, else "no evidence".
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from helpers.experiments.grid import FAMILIES, QUESTIONS, cards_of, runs_of
+from helpers.experiments.sweep import read_table
+
+ALPHA = 0.05
+COMPARABLE = 0.05  # costs closer than this share are equal
+MEASURES = {"restore": "psnr", "imitate": "psnr", "compress": "score"}  # more is better
+COLUMNS = ["setting", "factor", "difference", "low", "high", "p", "verdict"]
+
+
+def load(task: str) -> pd.DataFrame:
+    """A row a run and test scene of a task: setting, factor, fold, costs, scene, MEASURES (psnr in dB), ssim.
+
+    A run that diverged has one row, without measures.
+    """
+    runs, scenes = read_table("runs"), read_table("scenes")
+    names = [
+        {"key": run.key(), "setting": card.name, "factor": card.factor, "fold": run.fold}
+        for card in cards_of(task).values()
+        for run in runs_of(task, card)
+    ]
+    columns = ["key", "parameters", "macs_per_pixel", "seconds", "steps", "diverged"]
+    found = pd.DataFrame(names).merge(runs[columns], on="key")
+    return found.merge(scenes, on="key", how="left")
+
+
+def curves(task: str, settings: Sequence[str]) -> dict[str, tuple[list[int], list[float]]]:
+    """(steps, PSNR in dB on training patches, mean over folds) of each setting."""
+    cards, table = cards_of(task), read_table("curves").set_index("key")
+    found = {}
+    for name in settings:
+        keys = [run.key() for run in runs_of(task, cards[name])]
+        mean = table.loc[table.index.isin(keys)].groupby("step")["psnr"].mean()
+        found[name] = (mean.index.tolist(), mean.tolist())
+    return found
+
+
+def run_variance(table: pd.DataFrame, measure: str = "psnr") -> tuple[float, int]:
+    """(variance of a run's mean over its scenes, degrees of freedom), from baselines of several seeds."""
+    seeds = table[table["factor"] == "seed"]
+    means = seeds.groupby(["fold", "setting"])[measure].mean().unstack()
+    return float(means.var(axis=1, ddof=1).mean()), len(means) * (means.shape[1] - 1)
+
+
+def effects(table: pd.DataFrame, measure: str = "psnr") -> pd.DataFrame:
+    """COLUMNS for each setting but the baseline: mean difference, 95 % interval, corrected p, verdict.
+
+    `table` is that of `load`; differences are in the unit of the measure. A setting of which a run
+    diverged has the verdict "diverged" and no difference; one that lacks runs is left out.
+    """
+    rows = []
+    variance, freedom = run_variance(table, measure)
+    base = table[table["setting"] == "baseline"].set_index(["fold", "scene"])[measure]
+    for (setting, factor), found in table.groupby(["setting", "factor"], sort=False):
+        if setting == "baseline" or found["fold"].nunique() < base.index.unique("fold").size:
+            continue
+        row = {"setting": setting, "factor": factor, "verdict": "diverged"}
+        if not found["diverged"].any():
+            row |= interval(found.set_index(["fold", "scene"])[measure] - base, variance, freedom)
+        rows.append(row)
+    result = pd.DataFrame(rows, columns=[*COLUMNS, "error"])
+    measured = result["verdict"].ne("diverged")
+    result.loc[measured, "p"] = holm(result.loc[measured, "p"].to_numpy(float))
+    result.loc[measured, "verdict"] = [
+        verdict(*pair) for pair in result.loc[measured, ["difference", "p"]].to_numpy(float)
+    ]
+    return result
+
+
+def interval(differences: pd.Series, variance: float, freedom: int) -> dict[str, float]:
+    """difference, low and high (95 %), p uncorrected and the standard error, of scenes' differences.
+
+    `differences` has the index (fold, scene); `variance` is one run's, `freedom` its degrees.
+    """
+    folds = differences.groupby("fold")
+    within = folds.var(ddof=1).mean()
+    own = folds.mean().var(ddof=1) - within / folds.size().mean()
+    shared = max(2 * variance, own)
+    error = float(np.sqrt(differences.var(ddof=1) / len(differences) + shared / folds.ngroups))
+    mean, reach = float(differences.mean()), stats.t.ppf(1 - ALPHA / 2, freedom) * error
+    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
+    return {"difference": mean, "low": mean - reach, "high": mean + reach, "p": p, "error": error}
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values corrected for their number (Holm 1979): the chance of one false alarm stays at ALPHA."""
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(steps, 1)
+    return corrected
+
+
+def verdict(difference: float, p: float) -> str:
+    """ "helps", "hurts" or "no evidence", of a mean difference (more is better) and a corrected p."""
+    if p >= ALPHA:
+        return "no evidence"
+    return "helps" if difference > 0 else "hurts"
+
+
+def smallest_readable(result: pd.DataFrame, freedom: int) -> float:
+    """The smallest difference worth reading: what a typical setting must reach for a verdict by itself."""
+    errors = result["error"].dropna()
+    return float(stats.t.ppf(1 - ALPHA / 2 / len(errors), freedom) * errors.median())
+
+
+def at_equal_cost(table: pd.DataFrame, cost: str, measure: str = "psnr") -> pd.DataFrame:
+    """setting, ratio of costs, and difference, low, high to a baseline that was given the same cost.
+
+    `cost` is a key of FAMILIES: MACs are bought with width, training seconds with steps. The baseline of
+    equal cost is read off, scene by scene, between the two members of that family whose logarithms of
+    cost lie on both sides. Settings of equal cost, of the family itself, or beyond it are left out.
+    """
+    costs = table.groupby("setting", sort=False)[cost].mean()
+    members = table[(table["setting"] == "baseline") | (table["factor"] == FAMILIES[cost])]
+    family = members["setting"].unique()
+    values = members.set_index(["fold", "scene", "setting"])[measure].unstack()[
+        costs[family].sort_values().index
+    ]
+    logs = np.log(costs[values.columns].to_numpy())
+    variance, freedom = run_variance(table, measure)
+    rows = []
+    for setting, found in table[~table["setting"].isin(family)].groupby("setting", sort=False):
+        ratio = costs[setting] / costs["baseline"]
+        at = np.log(costs[setting])
+        outside = not logs[0] <= at <= logs[-1]
+        if (
+            abs(ratio - 1) <= COMPARABLE
+            or outside
+            or found["diverged"].any()
+            or "seed" in set(found["factor"])
+        ):
+            continue
+        right = int(np.clip(np.searchsorted(logs, at), 1, len(logs) - 1))
+        share = (at - logs[right - 1]) / (logs[right] - logs[right - 1])
+        equal = values.iloc[:, right - 1] * (1 - share) + values.iloc[:, right] * share
+        difference = found.set_index(["fold", "scene"])[measure] - equal
+        rows.append({"setting": setting, "ratio": ratio, **interval(difference, variance, freedom)})
+    return pd.DataFrame(rows)
+
+
+def card_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Every card with its question, line, prediction, result and cost. Raises KeyError without a record."""
+    result = effects(table, MEASURES[task]).set_index("setting")
+    costs = table.groupby("setting")[["parameters", "macs_per_pixel", "seconds"]].mean()
+    rows = []
+    for card in list(cards_of(task).values())[1:]:
+        found = result.loc[card.name]
+        rows.append(
+            {"card": card.name, "question": QUESTIONS[card.factor], "changed": card.line()}
+            | {"predicted": card.prediction, **found[["difference", "low", "high", "verdict"]]}
+            | costs.loc[card.name].to_dict()
+        )
+    return pd.DataFrame(rows)
+
+
+def provenance() -> dict:
+    """What the records took: runs, hours of one core, commits, processors."""
+    runs = read_table("runs")
+    return {
+        "runs": len(runs),
+        "hours": runs["seconds"].sum() / 3600,
+        "longest": runs["seconds"].max(),
+        "commits": sorted(runs["commit"].dropna().unique()),
+        "processors": sorted(runs["processor"].unique()),
+        "versions": sorted(runs["version"].unique()),
+    }

@@ -1,0 +1,325 @@
+"""Ablations: the grid, a run as a function, sweeps that are killed, clusters that lose workers."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from study_copy import copy_study, run_helpers
+
+from helpers import StudyError
+from helpers.codec.network import macs_of
+from helpers.experiments import run as running
+from helpers.experiments import sweep
+from helpers.experiments.grid import BASELINES, QUESTIONS, QUICK, VERDICTS, VERSION, cards_of, grid, runs_of
+from helpers.models import macs_per_pixel
+from helpers.training.codec_start import start_codec
+
+TINY = replace(BASELINES["restore"].changed({"steps": 10, "batch": 2, "width": 8}), images="samples")
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Files and tables of runs in a folder of their own."""
+    monkeypatch.setattr(sweep, "FILES", tmp_path / "runs")
+    tables = {name: tmp_path / f"{name}.csv" for name in sweep.TABLES}
+    monkeypatch.setattr(sweep, "TABLES", tables)
+    return tmp_path
+
+
+@pytest.fixture
+def study(tmp_path):
+    return copy_study(tmp_path / "study")
+
+
+def forbidden(line):
+    raise AssertionError(line)
+
+
+def test_the_grid_asks_what_it_says():
+    restore, imitate, compress = (cards_of(task) for task in ("restore", "imitate", "compress"))
+    assert len(restore) >= 31 and set(imitate) < set(restore)
+    runs = grid("full")
+    assert len({run.key() for run in runs}) == len(runs)
+    assert len(runs) == 5 * (len(restore) + len(imitate) + len(compress))
+    assert runs[: 5 * len(restore)] == [run for card in restore.values() for run in runs_of("restore", card)]
+    for task in BASELINES:
+        for card in cards_of(task).values():
+            assert card.factor in QUESTIONS and card.prediction in (*VERDICTS, "")
+            assert [run.fold for run in runs_of(task, card)] == [0, 1, 2, 3, 4]
+    assert all(run.training.seed == run.fold for run in runs_of("restore", restore["Sigmoid"]))
+    assert [run.training.seed for run in runs_of("restore", restore["seed + 10"])] == [10, 11, 12, 13, 14]
+    assert {run.training.steps for run in grid("quick")} == {40} and len(grid("quick")) == 2 * len(QUICK)
+
+
+def test_a_card_is_one_line_that_makes_the_run():
+    card = cards_of("restore")["dense, 64 numbers"]
+    assert card.line() == "arrangement='bottleneck', depth=2, width=32, latent=64"
+    run = runs_of("restore", card)[2]
+    assert (run.network.latent, run.network.depth, run.fold) == (64, 2, 2)
+    assert not runs_of("restore", cards_of("restore")["patches anywhere"])[0].aligned
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"colour": 1}, "factor 'colour' is not known; known are activation, aligned"),
+        ({"task": "imitate"}, "factor 'task' is not known"),
+        ({"activation": "swish"}, "activation is 'swish'; known are relu"),
+        ({"kernel": 2}, "kernel is 2; it must be odd"),
+        ({"schedule": "hot"}, "schedule is 'hot'; known are constant"),
+        ({"order": "any"}, "order is 'any'; known are"),
+    ],
+)
+def test_unknown_factors_and_values_are_named(changes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        TINY.changed(changes)
+
+
+def test_a_key_holds_all_that_fixes_the_result():
+    changes = [{"width": 9}, {"seed": 1}, {"aligned": False}, {"learning_rate": 1e-3}]
+    keys = {TINY.key(), replace(TINY, fold=1).key(), replace(TINY, images="live1").key()}
+    keys |= {TINY.changed(change).key() for change in changes}
+    assert len(keys) == 7 and all(re.fullmatch("[0-9a-f]{16}", key) for key in keys)
+    assert TINY.key() == replace(TINY).key()
+
+
+@pytest.mark.parametrize("task", ["restore", "imitate"])
+def test_a_run_is_a_function_of_its_configuration(task):
+    run = replace(TINY, training=replace(TINY.training, task=task))
+    first, second = running.measure(run), running.measure(run)
+    assert first["scenes"] == second["scenes"] and first["curve"] == second["curve"]
+    assert first["key"] == run.key() and first["version"] == VERSION and not first["diverged"]
+    assert first["macs_per_pixel"] == macs_per_pixel(run.network)
+    assert first["pixels"] == 10 * 2 * 64**2 and 0 < first["seconds"] < 60
+    assert all(10 < scene["psnr"] < 60 and 0 < scene["ssim"] <= 1 for scene in first["scenes"])
+    assert ("psnr_original" in first["scenes"][0]) == (task == "imitate")
+    assert running.measure(run.changed({"seed": 1}))["scenes"] != first["scenes"]
+
+
+def test_a_codec_is_judged_by_what_it_would_pay():
+    run = replace(BASELINES["compress"].changed({"steps": 20, "patch": 64}), images="samples")
+    record = running.measure(run)
+    assert record["macs_per_pixel"] == macs_of(run.network)["decoder"] and record["scenes"]
+    network = running.untrained(run)
+    name, picture = running.test_scenes("samples", 0, "rgb")[0]
+    flat = np.full_like(picture, picture.mean())
+    assert record["scenes"][0]["scene"] == name
+    start_codec(network, running.training_photographs(run), run.training)
+    assert running.score_of(network, flat) > running.score_of(network, picture)  # nothing to code
+
+
+def test_training_and_test_scenes_are_disjoint():
+    for fold in range(5):
+        tests = {name for name, _ in running.test_scenes("samples", fold, "y")}
+        assert tests and not tests & set(running.training_photographs(replace(TINY, fold=fold)).names)
+
+
+def test_a_run_that_diverges_is_recorded_as_diverged(places):
+    run = TINY.changed({"learning_rate": 1e30, "optimizer": "sgd", "gradient_clip": 1e30, "warm_up": 0})
+    record = running.measure(run)
+    assert record["diverged"] and record["scenes"] == []
+    sweep.sweep([run], ThreadPoolExecutor(1), lambda record: None, forbidden)
+    sweep.gather([run], forbidden)
+    assert sweep.read_table("runs")["diverged"].tolist() == [True]
+    assert not sweep.missing([run], forbidden)
+
+
+def test_one_failing_run_does_not_stop_the_rest(places):
+    runs, errors, done = [replace(TINY, fold=fold) for fold in range(3)], [], []
+
+    def measure(run):
+        if run.fold == 1:
+            raise RuntimeError("two\nlines")
+        return running.measure(run)
+
+    sweep.sweep(runs, ThreadPoolExecutor(1), done.append, errors.append, measure)
+    assert len(done) == 2 and errors == [f"{runs[1].key()}: failed (RuntimeError: two lines)"]
+    assert sweep.missing(runs, forbidden) == [runs[1]]
+
+
+def test_tables_hold_every_record_and_stand_for_the_files(places):
+    runs = [replace(TINY, fold=fold) for fold in range(2)]
+    sweep.sweep(runs, ThreadPoolExecutor(1), lambda record: None, forbidden)
+    sweep.gather(runs, forbidden)
+    records = [json.loads((sweep.FILES / f"{run.key()}.json").read_text()) for run in runs]
+    scenes, table = sweep.read_table("scenes"), sweep.read_table("runs")
+    assert table["key"].tolist() == [run.key() for run in runs]
+    assert scenes["psnr"].tolist() == [scene["psnr"] for record in records for scene in record["scenes"]]
+    assert json.loads(table["run"][0]) == records[0]["run"] and table["seconds"][0] == records[0]["seconds"]
+    assert len(sweep.read_table("curves")) == 2
+    before = {name: path.read_bytes() for name, path in sweep.TABLES.items()}
+    for path in sweep.FILES.glob("*.json"):
+        path.unlink()
+    assert sweep.missing(runs, forbidden) == []  # as in a fresh clone
+    sweep.gather(runs, forbidden)
+    assert before == {name: path.read_bytes() for name, path in sweep.TABLES.items()}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"key": "other", "version": 1, "curve": []}'])
+def test_a_damaged_file_is_named_and_its_run_missing(places, damage):
+    sweep.FILES.mkdir()
+    (sweep.FILES / f"{TINY.key()}.json").write_bytes(damage)
+    said = []
+    assert sweep.missing([TINY], said.append) == [TINY]
+    assert len(said) == 1 and f"{TINY.key()}.json: is no record" in said[0]
+
+
+def test_records_of_another_version_are_said_and_not_mixed(places):
+    sweep.sweep([TINY], ThreadPoolExecutor(1), lambda record: None, forbidden)
+    sweep.gather([TINY], forbidden)
+    other = replace(TINY, fold=1)
+    said = []
+    sweep.gather([other], said.append)
+    assert said == ["1 records of other versions, settings or sets are not in the tables"]
+    assert sweep.read_table("runs").empty
+    path = sweep.FILES / f"{TINY.key()}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": VERSION + 1}))
+    assert sweep.missing([TINY], said.append) == [TINY] and "is no record" in said[-1]
+
+
+def test_a_sweep_killed_half_way_goes_on(study):
+    command = [sys.executable, "-m", "helpers", "ablate", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=study, stdout=subprocess.DEVNULL, start_new_session=True)
+    files = study / "data" / "runs"
+    deadline = time.monotonic() + 120
+    while len(list(files.glob("*.json"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in files.glob("*.json")}
+    assert 2 <= len(finished) < 8 and all(json.loads(path.read_text())["scenes"] for path in finished)
+    group = os.getpgid(process.pid) if _alive(process.pid) else process.pid
+    deadline = time.monotonic() + 20
+    while _group_alive(group):  # its workers end by themselves
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    again = run_helpers(study, "ablate", "--workers", "2")
+    assert again.returncode == 0, again.stderr
+    assert f"8 runs in the grid, {8 - len(finished)} to do" in again.stdout
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
+    assert not list(files.glob(".*"))
+    third = run_helpers(study, "ablate")
+    assert "8 runs in the grid, 0 to do" in third.stdout
+
+
+def test_a_second_call_of_the_recorded_grid_costs_nothing(study):
+    tables = {name: pd.read_csv(path, dtype=str) for name, path in sweep.TABLES.items()}
+    assert len(tables["runs"]) == len(grid("full"))
+    before = {path: path.read_bytes() for path in (study / "data" / "results").glob("ablation_*.csv")}
+    assert len(before) == len(sweep.TABLES)
+    process = run_helpers(study, "ablate", "--mode", "full", live1=_any_pictures(study))
+    assert process.returncode == 0 and f"{len(grid('full'))} runs in the grid, 0 to do" in process.stdout
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_cluster_that_loses_a_worker_still_does_all(study):
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    port = _free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    environment = {**os.environ, "PYTHONPATH": str(study), "OMP_NUM_THREADS": "1"}
+    dask = (
+        [sys.executable, "-m", "distributed.cli.dask_scheduler"],
+        [sys.executable, "-m", "distributed.cli.dask_worker"],
+    )
+    quiet = {"cwd": study, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = [
+        subprocess.Popen([*dask[0], "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], **quiet)
+    ]
+    try:
+        worker = [*dask[1], address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
+        started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
+        _wait_for_workers(address, 2)
+        command = [sys.executable, "-m", "helpers", "ablate", "--cluster", address]
+        sweeping = subprocess.Popen(
+            command, cwd=study, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        files = study / "data" / "runs"
+        deadline = time.monotonic() + 120
+        while len(list(files.glob("*.json"))) < 2:
+            assert sweeping.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        started[1].send_signal(signal.SIGKILL)
+        out, errors = sweeping.communicate(timeout=180)
+        assert sweeping.returncode == 0, errors
+        assert "8 runs done" in out and "0 failed" in out
+        assert len(list(files.glob("*.json"))) == 8
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
+
+
+def test_a_cluster_that_is_not_there_is_one_line(study):
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    process = run_helpers(study, "ablate", "--cluster", address)
+    assert process.returncode == 2
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{address}: no Dask scheduler can be reached there")
+
+
+def test_a_recorded_run_comes_out_again(live1):
+    run = runs_of("restore", cards_of("restore")["16 maps"])[1]
+    scenes = sweep.read_table("scenes")
+    recorded = scenes[scenes["key"] == run.key()].set_index("scene")["psnr"]
+    found = pd.DataFrame(running.measure(run)["scenes"]).set_index("scene")["psnr"]
+    assert (found - recorded).abs().max() < 0.05, "raise VERSION in grid.py: a run now gives another result"
+
+
+def test_cards_have_records():
+    runs = sweep.read_table("runs")
+    assert set(runs["version"]) == {VERSION}
+    assert runs["seconds"].max() < 25
+    for task in BASELINES:
+        for card in cards_of(task).values():
+            assert set(run.key() for run in runs_of(task, card)) <= set(runs["key"]), (task, card.name)
+
+
+def test_without_dask_the_cluster_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    with pytest.raises(StudyError, match="--cluster needs `pip install distributed`"), sweep.cluster("x"):
+        pass
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _wait_for_workers(address: str, count: int) -> None:
+    from distributed import Client
+
+    with Client(address, timeout=60) as client:
+        client.wait_for_workers(count, timeout=60)
+
+
+def _any_pictures(study: Path) -> Path:
+    """A folder that stands for LIVE1 where no run needs its pixels."""
+    import skimage.data
+
+    return Path(skimage.data.__file__).parent
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
