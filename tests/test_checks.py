@@ -232,3 +232,12 @@ def test_the_calibration_plot_puts_each_measurement_into_its_interval():
     assert held.get_xdata().tolist() == [0.25, 0.0] and held.get_ydata() == [0, 1]
     assert missed.get_xdata().tolist() == [3.0]  # eight widths above, drawn at the edge
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a: 1 of 2", "b: 1 of 1"]
+
+
+def test_the_front_is_the_best_that_each_cost_buys():
+    cloud = pd.DataFrame({"seconds": [3.0, 1, 2, 1], "psnr": [30.0, 28, 27, 29]})
+    named = pd.DataFrame({"psnr": [31.0, 32]}, index=["a", "b"]).assign(seconds=[4, None])
+    axis = plots.fronts(cloud, {"ours": named}, {"seconds": "s"}, "dB", ("nothing", 26)).axes[0]
+    lines = {line.get_label(): line for line in axis.lines}
+    assert lines["their front"].get_ydata().tolist() == [28, 29, 29, 30]
+    assert lines["ours"].get_xdata().tolist() == [4] and [text.get_text() for text in axis.texts] == ["a"]

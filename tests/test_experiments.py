@@ -229,16 +229,13 @@ def test_a_cluster_that_loses_a_worker_still_does_all(study):
     port = _free_port()
     address = f"tcp://127.0.0.1:{port}"
     environment = {**os.environ, "PYTHONPATH": str(study), "OMP_NUM_THREADS": "1"}
-    dask = (
-        [sys.executable, "-m", "distributed.cli.dask_scheduler"],
-        [sys.executable, "-m", "distributed.cli.dask_worker"],
-    )
+    dask = [sys.executable, "-m", "dask"]
     quiet = {"cwd": study, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = [
-        subprocess.Popen([*dask[0], "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], **quiet)
-    ]
+    options = f"scheduler --host 127.0.0.1 --port {port} --no-dashboard"
+    started = [subprocess.Popen([*dask, *options.split()], **quiet)]
     try:
-        worker = [*dask[1], address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
+        options = f"worker {address} --nthreads 1 --no-nanny --no-dashboard --host 127.0.0.1"
+        worker = [*dask, *options.split()]
         started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
         _wait_for_workers(address, 2)
         command = [sys.executable, "-m", "helpers", "ablate", "--cluster", address]
