@@ -253,11 +253,13 @@ def fronts(
         axis.plot(ordered[cost], ordered["psnr"], ".", color=SKY, label="ablations (course protocol)")
         best = ordered["psnr"].cummax()
         axis.step(ordered[cost], best, where="post", color=GREEN, linewidth=1, label="their front")
-        for (name, group), colour, marker in zip(groups.items(), (VERMILION, BLUE), "Do", strict=False):
+        looks = (("D", VERMILION, (4, -5)), ("o", BLUE, (-9, -9)))
+        for (name, group), (marker, colour, heights) in zip(groups.items(), looks, strict=False):
             known = group.reindex(columns=["psnr", cost]).dropna()
             axis.plot(known[cost], known["psnr"], marker, color=colour, markersize=5, label=name)
-            for point, row in known.iterrows():
-                axis.annotate(point, (row[cost], row["psnr"]), (5, 3), textcoords="offset points", fontsize=7)
+            for number, (point, row) in enumerate(known.iterrows()):
+                place, at = (5, heights[number % 2]), (row[cost], row["psnr"])
+                axis.annotate(point, at, place, textcoords="offset points", fontsize=7)
         axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
         axis.set(xscale="log", xlabel=label, ylabel=y_label)
         axis.margins(x=0.12, y=0.1)

@@ -229,7 +229,7 @@ def test_the_calibration_plot_puts_each_measurement_into_its_interval():
     )
     axis = plots.calibration(found).axes[0]
     held, missed = axis.lines
-    assert held.get_xdata().tolist() == [0.25, 0.0] and held.get_ydata() == [0, 1]
+    assert held.get_xdata().tolist() == [0.25, 0.0] and list(held.get_ydata()) == [0, 1]
     assert missed.get_xdata().tolist() == [3.0]  # eight widths above, drawn at the edge
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a: 1 of 2", "b: 1 of 1"]
 

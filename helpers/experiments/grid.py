@@ -160,11 +160,14 @@ CARDS = (
     Card("together", "Sigmoid, batch norm", {"activation": "sigmoid", "norm": "batch"}, "hurts"),
     Card("together", "chain, picture", {**_CHAIN, "residual": False}, "hurts"),
     Card("together", "chain, rate 0.001", {**_CHAIN, "learning_rate": 1e-3}, "hurts"),
+    Card("together", "kernel 5, rate 0.001", {"kernel": 5, "learning_rate": 1e-3}),
+    Card("together", "dilation 2, rate 0.001", {"dilation": 2, "learning_rate": 1e-3}, "hurts"),
+    Card("together", "U-Net, rate 0.001", {**_UNET, "learning_rate": 1e-3}, "hurts"),
     Card("together", "rate 0.01, batch norm", {"learning_rate": 1e-2, "norm": "batch"}, "hurts"),
     Card("together", "dropout, 56 maps", {"dropout": 0.1, "width": 56}, "no evidence"),
 )
 QUICK = ("baseline", "8 maps", "Sigmoid", "chain of 6")
-REPLICAS = 3  # further seeds of the baseline in each fold: what a seed alone changes
+REPLICAS = 7  # further seeds of the baseline in each fold: what a seed alone changes
 
 # The brief's own factors, for the task that it sets.
 IMITATED = ("depth", "width", "steps", "activation", "norm", "dropout", "arrangement", "latent", "residual")

@@ -1,19 +1,20 @@
 """What the records show: paired differences with intervals, and verdicts by one written rule.
 
-The rule. A scene is the unit: each of the 29 is judged once, by the run of its fold, and a setting's
-difference d on it is paired with the baseline's run of the same fold and seed. Two things make the mean
-of d uncertain: which scenes there are, and how the ten runs happened to go. So
+The rule. A scene is the unit: each of the 29 is judged once by a setting, by the run of its fold, and d is
+its difference from the mean of the baseline's runs of that fold, one of each seed. Two things make the mean
+of d uncertain: which scenes there are, and how the runs happened to go. So
 
     SE^2 = s^2 / scenes + r^2 / folds
 
-where s is the spread of d over scenes, and r^2 the variance of one run's difference that its scenes share:
-twice the variance between baselines of other seeds, or what the setting's own folds show, if that is more.
-t = mean / SE is read with the degrees of freedom of the baseline's seeds. Over all questions of a task the
-p-values are corrected by Holm's step-down method, so that the chance of even one false verdict is 5 %:
-"helps" or "hurts" where the corrected p is below 0.05, else "no evidence".
+where s is the spread of d over scenes, and r^2 the variance that the scenes of a fold share: that of one
+run, known from the baseline's seeds, and that of the baseline's mean; or what the setting's own folds show,
+if that is more. t = mean / SE is read with the degrees of freedom of the baseline's seeds. Over all
+questions of a task the p-values are corrected by Holm's step-down method, so that the chance of even one
+false verdict is 5 %: "helps" or "hurts" where the corrected p is below 0.05, else "no evidence".
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,31 +56,50 @@ def curves(task: str, settings: Sequence[str]) -> dict[str, tuple[list[int], lis
     return found
 
 
-def run_variance(table: pd.DataFrame, measure: str = "psnr") -> tuple[float, int]:
-    """(variance of a run's mean over its scenes, degrees of freedom), from baselines of several seeds."""
+class Noise(NamedTuple):
+    """What runs differ by when nothing but the seed changes: variance of a run's mean over its scenes."""
+
+    variance: float
+    freedom: int
+    seeds: int
+
+    def shared(self) -> float:
+        """Variance of the difference between one run and the mean of the baseline's seeds."""
+        return self.variance * (1 + 1 / self.seeds)
+
+
+def noise(table: pd.DataFrame, measure: str = "psnr") -> Noise:
+    """The noise of runs, from the baseline's seeds in each fold."""
     seeds = table[table["factor"] == "seed"]
     means = seeds.groupby(["fold", "setting"])[measure].mean().unstack()
-    return float(means.var(axis=1, ddof=1).mean()), len(means) * (means.shape[1] - 1)
+    variance = float(means.var(axis=1, ddof=1).mean())
+    return Noise(variance, len(means) * (means.shape[1] - 1), means.shape[1])
+
+
+def baseline(table: pd.DataFrame, measure: str = "psnr") -> pd.Series:
+    """The baseline's measure of each (fold, scene), mean over its seeds."""
+    return table[table["factor"] == "seed"].groupby(["fold", "scene"])[measure].mean()
 
 
 def effects(table: pd.DataFrame, measure: str = "psnr") -> pd.DataFrame:
-    """COLUMNS for each setting but the baseline: mean difference, 95 % interval, corrected p, verdict.
+    """COLUMNS for each setting: mean difference to the baseline, 95 % interval, corrected p, verdict.
 
     `table` is that of `load`; differences are in the unit of the measure. A setting of which a run
     diverged has the verdict "diverged" and no difference; one that lacks runs is left out.
     """
     rows = []
-    variance, freedom = run_variance(table, measure)
-    base = table[table["setting"] == "baseline"].set_index(["fold", "scene"])[measure]
-    for (setting, factor), found in table.groupby(["setting", "factor"], sort=False):
-        if setting == "baseline" or found["fold"].nunique() < base.index.unique("fold").size:
+    luck, base = noise(table, measure), baseline(table, measure)
+    for (setting, factor), found in table[table["factor"] != "seed"].groupby(
+        ["setting", "factor"], sort=False
+    ):
+        if found["fold"].nunique() < base.index.unique("fold").size:
             continue
         row = {"setting": setting, "factor": factor, "verdict": "diverged"}
         if not found["diverged"].any():
-            row |= interval(found.set_index(["fold", "scene"])[measure] - base, variance, freedom)
+            row |= interval(found.set_index(["fold", "scene"])[measure] - base, luck) | {"verdict": ""}
         rows.append(row)
     result = pd.DataFrame(rows, columns=[*COLUMNS, "error"])
-    measured = result["verdict"].ne("diverged")
+    measured = result["verdict"] == ""
     result.loc[measured, "p"] = holm(result.loc[measured, "p"].to_numpy(float))
     result.loc[measured, "verdict"] = [
         verdict(*pair) for pair in result.loc[measured, ["difference", "p"]].to_numpy(float)
@@ -87,18 +107,18 @@ def effects(table: pd.DataFrame, measure: str = "psnr") -> pd.DataFrame:
     return result
 
 
-def interval(differences: pd.Series, variance: float, freedom: int) -> dict[str, float]:
+def interval(differences: pd.Series, luck: Noise) -> dict[str, float]:
     """difference, low and high (95 %), p uncorrected and the standard error, of scenes' differences.
 
-    `differences` has the index (fold, scene); `variance` is one run's, `freedom` its degrees.
+    `differences` has the index (fold, scene).
     """
     folds = differences.groupby("fold")
     within = folds.var(ddof=1).mean()
     own = folds.mean().var(ddof=1) - within / folds.size().mean()
-    shared = max(2 * variance, own)
+    shared = max(luck.shared(), own)
     error = float(np.sqrt(differences.var(ddof=1) / len(differences) + shared / folds.ngroups))
-    mean, reach = float(differences.mean()), stats.t.ppf(1 - ALPHA / 2, freedom) * error
-    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
+    mean, reach = float(differences.mean()), stats.t.ppf(1 - ALPHA / 2, luck.freedom) * error
+    p = 2 * stats.t.sf(abs(mean) / error, luck.freedom) if error else float(mean == 0)
     return {"difference": mean, "low": mean - reach, "high": mean + reach, "p": p, "error": error}
 
 
@@ -118,10 +138,10 @@ def verdict(difference: float, p: float) -> str:
     return "helps" if difference > 0 else "hurts"
 
 
-def smallest_readable(result: pd.DataFrame, freedom: int) -> float:
+def smallest_readable(table: pd.DataFrame, measure: str = "psnr") -> float:
     """The smallest difference worth reading: what a typical setting must reach for a verdict by itself."""
-    errors = result["error"].dropna()
-    return float(stats.t.ppf(1 - ALPHA / 2 / len(errors), freedom) * errors.median())
+    errors = effects(table, measure)["error"].dropna()
+    return float(stats.t.ppf(1 - ALPHA / 2 / len(errors), noise(table, measure).freedom) * errors.median())
 
 
 def at_equal_cost(table: pd.DataFrame, cost: str, measure: str = "psnr") -> pd.DataFrame:
@@ -131,31 +151,24 @@ def at_equal_cost(table: pd.DataFrame, cost: str, measure: str = "psnr") -> pd.D
     equal cost is read off, scene by scene, between the two members of that family whose logarithms of
     cost lie on both sides. Settings of equal cost, of the family itself, or beyond it are left out.
     """
+    single = noise(table, measure)._replace(seeds=1)  # the rival stands between single runs
+    table = table.assign(setting=table["setting"].where(table["factor"] != "seed", "baseline"))
     costs = table.groupby("setting", sort=False)[cost].mean()
     members = table[(table["setting"] == "baseline") | (table["factor"] == FAMILIES[cost])]
-    family = members["setting"].unique()
-    values = members.set_index(["fold", "scene", "setting"])[measure].unstack()[
-        costs[family].sort_values().index
-    ]
+    values = members.groupby(["fold", "scene", "setting"])[measure].mean().unstack()
+    values = values[costs[values.columns].sort_values().index]
     logs = np.log(costs[values.columns].to_numpy())
-    variance, freedom = run_variance(table, measure)
     rows = []
-    for setting, found in table[~table["setting"].isin(family)].groupby("setting", sort=False):
-        ratio = costs[setting] / costs["baseline"]
-        at = np.log(costs[setting])
+    for setting, found in table[~table["setting"].isin(values.columns)].groupby("setting", sort=False):
+        ratio, at = costs[setting] / costs["baseline"], np.log(costs[setting])
         outside = not logs[0] <= at <= logs[-1]
-        if (
-            abs(ratio - 1) <= COMPARABLE
-            or outside
-            or found["diverged"].any()
-            or "seed" in set(found["factor"])
-        ):
+        if abs(ratio - 1) <= COMPARABLE or outside or found["diverged"].any():
             continue
         right = int(np.clip(np.searchsorted(logs, at), 1, len(logs) - 1))
         share = (at - logs[right - 1]) / (logs[right] - logs[right - 1])
         equal = values.iloc[:, right - 1] * (1 - share) + values.iloc[:, right] * share
         difference = found.set_index(["fold", "scene"])[measure] - equal
-        rows.append({"setting": setting, "ratio": ratio, **interval(difference, variance, freedom)})
+        rows.append({"setting": setting, "ratio": ratio, **interval(difference, single)})
     return pd.DataFrame(rows)
 
 
@@ -164,7 +177,7 @@ def card_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
     result = effects(table, MEASURES[task]).set_index("setting")
     costs = table.groupby("setting")[["parameters", "macs_per_pixel", "seconds"]].mean()
     rows = []
-    for card in list(cards_of(task).values())[1:]:
+    for card in (card for card in cards_of(task).values() if card.factor != "seed"):
         found = result.loc[card.name]
         rows.append(
             {"card": card.name, "question": QUESTIONS[card.factor], "changed": card.line()}
