@@ -19,7 +19,7 @@ NAMES = {
     "jpeg2000": "JPEG 2000, irreversible, mct=1",
     "avif": "AVIF 4:4:4, speed 6",
     "jpegxl": "JPEG XL, effort 7",
-    "jpeg+restore": "JPEG 4:2:0, restored by our colour network",
+    "jpeg+restore": "restored JPEG 4:2:0 (our colour network)",
     "ours": "ours",
 }
 

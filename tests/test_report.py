@@ -10,7 +10,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from study_copy import copy_study, fingerprints, run_helpers
 
-from helpers import ROOT
+from helpers import ROOT, findings
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
@@ -28,6 +28,20 @@ def test_there_is_a_page_for_each_notebook_and_an_index_that_leads_to_it(report)
     index = BeautifulSoup(report.pages[-1].read_text(), "html.parser")
     targets = {link["href"] for link in index.select("a[href]")}
     assert {f"{name}.html" for name in NOTEBOOKS} <= targets
+
+
+def test_the_opening_page_tells_the_findings_with_figures_that_lead_to_their_notebooks(report):
+    index = BeautifulSoup(report.pages[-1].read_text(), "html.parser")
+    rows = index.select("table.findings tbody tr")
+    assert [row.select("td")[1].text for row in rows] == [finding.answer for finding in findings.findings()]
+    assert all(row.select_one("a[href$='.html']") for row in rows)
+    figures = index.select(".story a[href] img")
+    assert [image["src"] for image in figures] == [f"{name}.svg" for name in findings.STORY]
+    for image in figures:
+        assert (
+            image.parent["href"][:2] == image["src"][:2]
+            and (report.pages[-1].parent / image["src"]).is_file()
+        )
 
 
 def test_the_working_tree_is_as_clean_as_before(report):

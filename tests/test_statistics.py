@@ -68,11 +68,11 @@ def test_intervals_hold_what_they_promise(spreads):
 
 def test_the_interval_is_the_written_formula():
     index = pd.MultiIndex.from_tuples([(f, s) for f in range(2) for s in range(3)], names=["fold", "scene"])
-    d = pd.Series([0.1, 0.2, 0.3, 0.2, 0.3, 0.4], index)
+    d = pd.Series([0.1, 0.2, 0.3, 0.1, 0.2, 0.3], index)
     found = statistics.interval(d, statistics.Noise(0.01, 15, 4))
     error = np.sqrt(d.var() / 6 + 0.0125 / 2)
-    assert found["difference"] == pytest.approx(0.25) and found["error"] == pytest.approx(error)
-    assert found["high"] - 0.25 == pytest.approx(2.131 * error, rel=1e-3)  # t of 15 degrees, 97.5 %
+    assert found["difference"] == pytest.approx(0.2) and found["error"] == pytest.approx(error)
+    assert found["high"] - 0.2 == pytest.approx(2.131 * error, rel=1e-3)  # t of 15 degrees, 97.5 %
     none = statistics.Noise(0.0, 15, 4)
     own = statistics.interval(d, none)
     assert own["error"] == pytest.approx(np.sqrt(d.var() / 6))  # the folds differ by less than their scenes

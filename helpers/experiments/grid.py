@@ -89,7 +89,7 @@ QUESTIONS = {
     "optimizer": "Adam or gradient descent with momentum?",
     "loss": "Which error should be small?",
     "aligned": "Does it matter that patches begin on JPEG's grid?",
-    "precision": "Are 8 bits of a number enough?",
+    "precision": "Are eight significant bits enough?",
     "steps": "How long?",
     "seed": "What does another seed change?",
     "prior": "Foretold from what, and trained how?",

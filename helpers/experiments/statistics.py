@@ -187,6 +187,28 @@ def card_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def as_text(rows: pd.DataFrame) -> list[str]:
+    """ "+0.12 (+0.08 to +0.16)" of each row's difference, low and high."""
+    columns = (rows["difference"], rows["low"], rows["high"])
+    return [f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" for mean, low, high in zip(*columns, strict=True)]
+
+
+def cards_as_text(cards: pd.DataFrame, unit: str = "PSNR, dB") -> pd.DataFrame:
+    """Rows of `card_table` to be read: the one line changed, predicted, found, verdict and cost."""
+    return pd.DataFrame(
+        {
+            "changed": cards["changed"],
+            "predicted": cards["predicted"].replace("", "(seen in a trial)"),
+            unit: as_text(cards),
+            "verdict": cards["verdict"],
+            "parameters": cards["parameters"].map("{:,.0f}".format),
+            "MAC a pixel": cards["macs_per_pixel"].map("{:,.0f}".format),
+            "seconds": cards["seconds"].map("{:.1f}".format),
+        },
+        index=cards.index,
+    )
+
+
 def provenance() -> dict:
     """What the records took: runs, hours of one core, commits, processors."""
     runs = read_table("runs")

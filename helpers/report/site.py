@@ -13,6 +13,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from helpers import FIGURES
+from helpers.findings import STORY, findings
 
 HERE = Path(__file__).parent
 # What a page can show, best first: a widget's static twin (text/html) instead of a dead control.
@@ -93,23 +94,42 @@ def _navigation(previous: str | None, following: str | None, titles: dict[str, s
 
 
 def _front(titles: dict[str, str], target: Path) -> str:
-    """The opening page: each notebook with the figures it drew from records."""
+    """The opening page: the findings and three figures, then each chapter with the figures it drew."""
+    rows = "".join(
+        f"<tr><td>{_to(found.notebook, escape(found.question), titles)}</td>"
+        f"<td>{escape(found.answer)}</td></tr>"
+        for found in findings()
+    )
     entries = []
     for name, title in titles.items():
-        figures = ""
-        for path in sorted(FIGURES.glob(f"{name[:2]}_*.svg")):
-            shutil.copyfile(path, target / path.name)
-            alt = re.search(r"<dc:title>(.*?)</dc:title>", path.read_text(), re.S).group(1)
-            figures += f'<a href="{name}.html"><img src="{path.name}" alt="{alt}"></a>'
-        entries.append(
-            f'<li><a href="{name}.html">{escape(title)}</a><div class="figures">{figures}</div></li>'
-        )
+        figures = "".join(_figure(path, name, target) for path in sorted(FIGURES.glob(f"{name[:2]}_*.svg")))
+        entries.append(f'<li>{_to(name, escape(title), titles)}<div class="figures">{figures}</div></li>')
+    shown = [FIGURES / f"{name}.svg" for name in STORY if (FIGURES / f"{name}.svg").exists()]
+    owner = {name[:2]: name for name in titles}
+    story = "".join(_figure(path, owner.get(path.name[:2]), target) for path in shown)
     return (
-        f"<main id='main'><h1>{TITLE}</h1><p>What JPEG takes away from photographs, what convolutional "
-        "networks can learn of it and give back: measured on real bytes, in the conventions of the "
-        f"literature. Each chapter is a notebook that was executed to make its page.</p>"
+        f"<main id='main'><h1>{TITLE}</h1><p>What JPEG takes away from photographs, and what "
+        "convolutional networks can learn of it, give back, and do in its place: measured on real bytes, in "
+        "the conventions of the literature, beside the row that does nothing.</p>"
+        "<div class='scroll' tabindex='0' role='region' aria-label='Findings'>"
+        "<table class='findings'><thead><tr><th>Question</th><th>Found</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div><div class='figures story'>{story}</div>"
+        "<h2>Chapters</h2><p>Each is a notebook that was executed to make its page.</p>"
         f"<ol class='chapters'>{''.join(entries)}</ol></main>"
     )
+
+
+def _to(name: str | None, inside: str, titles: dict[str, str]) -> str:
+    """A link to a notebook's page, if there is one."""
+    return f'<a href="{name}.html">{inside}</a>' if name in titles else inside
+
+
+def _figure(path: Path, name: str | None, target: Path) -> str:
+    """A committed figure, copied beside the pages, with the alt text inside it, linked to its notebook."""
+    shutil.copyfile(path, target / path.name)
+    alt = re.search(r"<dc:title>(.*?)</dc:title>", path.read_text(), re.S).group(1)
+    image = f'<img src="{path.name}" alt="{alt}">'
+    return f'<a href="{name}.html">{image}</a>' if name else image
 
 
 def _copy_assets(target: Path) -> None:

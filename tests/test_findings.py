@@ -1,0 +1,53 @@
+"""The findings: read from records, the same in the README, and moved when a record moves."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from helpers import RESULTS, ROOT, findings
+
+
+def test_the_readme_holds_the_findings_of_the_records():
+    text = (ROOT / "README.md").read_text()
+    shown = text.partition("<!-- findings -->\n")[2].partition("<!-- /findings -->")[0]
+    command = 'python -c "from helpers.findings import write_findings; write_findings()"'
+    assert shown == findings.table(), f"the findings in README.md are stale: run {command}"
+
+
+def test_each_finding_leads_to_a_notebook_and_holds_numbers():
+    found = findings.findings()
+    assert len(found) >= 5
+    for finding in found:
+        assert (ROOT / "notebooks" / f"{finding.notebook}.ipynb").is_file()
+        assert any(letter.isdigit() for letter in finding.answer) and "nan" not in finding.answer
+    for name in findings.STORY:
+        assert (ROOT / "figures" / f"{name}.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("record", "question", "value"),
+    [
+        ("imitate_y_q10_live1", "Can a network imitate JPEG?", "11.1 dB"),
+        ("restore_y_q10_live1", "Can it undo JPEG?", "11.10 dB"),
+    ],
+)
+def test_another_record_makes_another_finding(monkeypatch, record, question, value):
+    changed = json.loads((RESULTS / f"{record}.json").read_text())
+    for row in changed["rows"]:
+        if row["method"] != "identity":
+            row["psnr"] = 11.1
+    real = findings.read_record
+    monkeypatch.setattr(findings, "read_record", lambda name: changed if name == record else real(name))
+    answers = {finding.question: finding.answer for finding in findings.findings()}
+    assert value in answers[question]
+
+
+def test_the_codec_is_said_to_be_past_what_it_is_past(monkeypatch):
+    rates = pd.DataFrame(
+        {"codec": ["jpeg", "webp", "avif", "ours"], "psnr": [0.0, -30.0, -50.0, -40.0]}
+    ).assign(ssim=0.0, ms_ssim=0.0)
+    rates = pd.concat([rates, pd.DataFrame({"codec": ["jpeg444"], "psnr": [5.0]})])
+    monkeypatch.setattr(findings.rd, "bd_rates", lambda table: rates)
+    answer = next(f.answer for f in findings.findings() if f.notebook == "05_learned_codec")
+    assert answer.startswith("-40.0 % bytes") and answer.endswith("past WebP, behind AVIF 4:4:4")
