@@ -72,6 +72,9 @@ def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
         "processes": world,
         "legs": saved["legs"] if saved else card.get("legs", []),
     }
+    if saved:  # what a configuration has learnt to say since stood at its default then
+        usual = json.loads(json.dumps(asdict(type(network.config)())))
+        saved = saved | {"network": usual | saved["network"]}
     _check_same(saved, about, checkpoints.path)
     checkpoints = replace(checkpoints, about=about)
     curve = train(network, photographs, config, lambda line: print(line, flush=True), checkpoints)
