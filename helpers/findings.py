@@ -11,7 +11,7 @@ from helpers.experiments import statistics
 from helpers.rd_report import NAMES
 from helpers.records import read_record
 
-STORY = ("04_front", "05_rate_distortion", "06_effects_restore")  # what the opening page shows
+STORY = ("04_front", "05_rate_distortion", "06_cost")  # what the opening page shows
 
 
 @dataclass(frozen=True)
