@@ -138,6 +138,17 @@ def test_the_records_answer_every_card(task):
     ).all()
 
 
+def test_cards_are_written_out_for_readers():
+    rows = statistics.card_table("restore", statistics.load("restore")).set_index("card")
+    row, text = rows.loc["8 maps"], statistics.cards_as_text(rows).loc["8 maps"]
+    assert text["changed"] == "width=8" and text["verdict"] == row["verdict"]
+    assert text["PSNR, dB"] == f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
+    assert (
+        text["parameters"] == "2,924"
+        and statistics.cards_as_text(rows).loc["4 blocks", "predicted"] == "(seen in a trial)"
+    )
+
+
 def test_a_card_without_a_record_does_not_render():
     table = statistics.load("restore")
     with pytest.raises(KeyError, match="Sigmoid"):
