@@ -101,9 +101,9 @@ def ablate(options: argparse.Namespace) -> int:
     from helpers.experiments.grid import grid
 
     runs, errors, seconds = grid(options.mode), [], []
-    for name in {run.images for run in runs}:
-        open_set(name)  # told now, not by each run
     left = sweep.missing(runs, print)
+    for name in {run.images for run in left}:
+        open_set(name)  # told now, not by each run
     print(f"{len(runs)} runs in the grid, {len(left)} to do")
     if left:
         executor = sweep.cluster(options.cluster) if options.cluster else sweep.processes(options.workers)

@@ -87,7 +87,7 @@ def _restored() -> str:
             )
     macs = read_record("restore_y_q10_live1")["macs_per_pixel"]
     text = ", ".join(part for part in parts if part)
-    return f"LIVE1, quality 10: {text}; {macs / 1000:,.0f} thousand multiplications a pixel"
+    return f"LIVE1, quality 10: {text}; on luma {macs / 1000:,.0f} thousand multiplications a pixel"
 
 
 def _compressed() -> str:
@@ -106,9 +106,11 @@ def _asked() -> str:
     cards = statistics.card_table("restore", statistics.load("restore")).set_index("card")
     counts = cards["verdict"].value_counts()
     best = cards["difference"].nlargest(2)
+    same = int(cards["difference"].round(4).duplicated(keep=False).sum())  # to the last digit alike
     return (
         f"Of {len(cards)} changes of a small restorer, five runs each, {counts.get('helps', 0)} help, "
-        f"{counts.get('hurts', 0)} hurt, for {counts.get('no evidence', 0)} there is no evidence; most "
+        f"{counts.get('hurts', 0)} hurt ({same} of them gave the JPEG back, {counts.get('diverged', 0)} more "
+        f"diverged), for {counts.get('no evidence', 0)} there is no evidence; most "
         "gained " + " and ".join(f"{name} ({value:+.2f} dB)" for name, value in best.items())
     )
 

@@ -180,6 +180,11 @@ def test_records_of_another_version_are_said_and_not_mixed(places):
     sweep.gather([TINY], forbidden)
     other = replace(TINY, fold=1)
     said = []
+    sweep.gather([other], said.append)  # the grid has changed: what was recorded is kept
+    assert said == [] and sweep.read_table("runs")["key"].tolist() == [TINY.key()]
+    table = sweep.read_table("runs")
+    table["version"] = VERSION + 1
+    table.to_csv(sweep.TABLES["runs"], index=False)
     sweep.gather([other], said.append)
     assert said == ["1 records of other versions, settings or sets are not in the tables"]
     assert sweep.read_table("runs").empty
@@ -209,7 +214,6 @@ def test_a_sweep_killed_half_way_goes_on(study):
     assert again.returncode == 0, again.stderr
     assert f"8 runs in the grid, {8 - len(finished)} to do" in again.stdout
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
-    assert not list(files.glob(".*"))
     third = run_helpers(study, "ablate")
     assert "8 runs in the grid, 0 to do" in third.stdout
 
@@ -219,7 +223,7 @@ def test_a_second_call_of_the_recorded_grid_costs_nothing(study):
     assert len(tables["runs"]) == len(grid("full"))
     before = {path: path.read_bytes() for path in (study / "data" / "results").glob("ablation_*.csv")}
     assert len(before) == len(sweep.TABLES)
-    process = run_helpers(study, "ablate", "--mode", "full", live1=_any_pictures(study))
+    process = run_helpers(study, "ablate", "--mode", "full")  # not even LIVE1 is needed
     assert process.returncode == 0 and f"{len(grid('full'))} runs in the grid, 0 to do" in process.stdout
     assert before == {path: path.read_bytes() for path in before}
 
@@ -242,6 +246,7 @@ def test_a_cluster_that_loses_a_worker_still_does_all(study):
         sweeping = subprocess.Popen(
             command, cwd=study, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        started.append(sweeping)
         files = study / "data" / "runs"
         deadline = time.monotonic() + 120
         while len(list(files.glob("*.json"))) < 2:
@@ -278,7 +283,7 @@ def test_a_recorded_run_comes_out_again(live1):
 def test_cards_have_records():
     runs = sweep.read_table("runs")
     assert set(runs["version"]) == {VERSION}
-    assert runs["seconds"].max() < 25
+    assert runs.loc[runs["key"].isin([run.key() for run in grid("full")]), "seconds"].max() < 25
     for task in BASELINES:
         for card in cards_of(task).values():
             assert set(run.key() for run in runs_of(task, card)) <= set(runs["key"]), (task, card.name)
@@ -301,13 +306,6 @@ def _wait_for_workers(address: str, count: int) -> None:
 
     with Client(address, timeout=60) as client:
         client.wait_for_workers(count, timeout=60)
-
-
-def _any_pictures(study: Path) -> Path:
-    """A folder that stands for LIVE1 where no run needs its pixels."""
-    import skimage.data
-
-    return Path(skimage.data.__file__).parent
 
 
 def _alive(pid: int) -> bool:

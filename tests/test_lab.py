@@ -70,7 +70,10 @@ def lab(study, tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,9 @@ def opened(browser: Browser, lab: str, name: str) -> tuple[Page, list[str]]:
     page.evaluate(RUN_ALL)
     page.wait_for_function(
         """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-                 .every(prompt => /\\[\\d+\\]:/.test(prompt.textContent))""",
+                 .every(prompt => /\\[\\d+\\]:/.test(prompt.textContent))
+             || [...document.querySelectorAll('.jp-OutputArea-output')]
+                 .some(output => /Traceback/.test(output.textContent))""",
         timeout=900_000,
     )
     return page, requests

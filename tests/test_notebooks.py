@@ -30,6 +30,7 @@ def test_there_are_notebooks():
         "03_numpy_network",
         "04_pytorch_cnns",
         "05_learned_codec",
+        "06_ablations",
         "07_analysis",
     } <= NOTEBOOKS.keys()
 

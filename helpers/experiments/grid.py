@@ -169,7 +169,7 @@ CARDS = (
 QUICK = ("baseline", "8 maps", "Sigmoid", "chain of 6")
 REPLICAS = 7  # further seeds of the baseline in each fold: what a seed alone changes
 
-# The brief's own factors, for the task that it sets.
+# What is asked of imitation, too.
 IMITATED = ("depth", "width", "steps", "activation", "norm", "dropout", "arrangement", "latent", "residual")
 IMITATED += ("learning_rate", "schedule", "kernel", "unshuffle")
 IMITATION_PREDICTED = {  # where the same change was expected to do something else, or no trial had been made

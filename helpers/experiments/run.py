@@ -1,6 +1,7 @@
 """One run: trained, judged on scenes it has not seen, and its record."""
 
 import math
+import threading
 import time
 from dataclasses import asdict
 from functools import cache
@@ -20,6 +21,7 @@ from helpers.training.pairs import Photographs, as_space, to_tensor
 
 QUALITY = 10  # of JPEG, for the tasks that have one
 RATES = (12, 36, 60)  # at which a codec is judged
+_alone = threading.Lock()  # seeds and thread counts are the process's: a worker of many threads waits here
 
 
 def measure(run: Run) -> dict:
@@ -30,12 +32,13 @@ def measure(run: Run) -> dict:
     instead, see `score_of`, and MACs are the decoder's. A training whose loss is no longer finite is
     recorded as diverged and has no measures. Raises StudyError where the image set is not here.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _measured(run)
-    finally:
-        torch.set_num_threads(threads)
+    with _alone:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return _measured(run)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _measured(run: Run) -> dict:

@@ -20,7 +20,8 @@ from helpers.experiments.run import measure
 from helpers.records import write_file, write_record
 
 FILES = DATA / "runs"  # one file a run, NAME.json; what is worth keeping is gathered into the tables
-TABLES = {name: RESULTS / f"ablation_{name}.csv" for name in ("runs", "scenes", "curves")}
+# `runs` comes last: a key that stands there has its rows in the others.
+TABLES = {name: RESULTS / f"ablation_{name}.csv" for name in ("scenes", "curves", "runs")}
 RUN_COLUMNS = ["key", "version", "parameters", "macs_per_pixel", "seconds", "steps", "pixels", "diverged"]
 RUN_COLUMNS += ["commit", "python", "torch", "processor", "run"]
 
@@ -44,20 +45,28 @@ def sweep(
     itself is lost; what was finished is kept.
     """
     FILES.mkdir(parents=True, exist_ok=True)
-    waiting = {executor.submit(function, run): run for run in runs}
+    lost = ""
+    try:
+        waiting = {executor.submit(function, run): run for run in runs}
+    except BrokenExecutor:
+        raise StudyError("ablate: a worker process was killed; the same command goes on") from None
     for future in as_completed(waiting):
         run = waiting[future]
         try:
             record = future.result()
-        except BrokenExecutor:
-            raise StudyError("ablate: a worker process was killed; the same command goes on") from None
+        except BrokenExecutor:  # all that wait end alike; those that had finished are still written
+            lost = "a worker process was killed"
         except Exception as error:  # a run's own failure, or a cluster's way to say that it is gone
             if type(error).__name__ in ("FutureCancelledError", "CancelledError", "CommClosedError"):
-                raise StudyError("ablate: the cluster was lost; the same command goes on") from None
-            on_error(f"{run.key()}: failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
-            continue
-        write_record(record, FILES / f"{record['key']}.json")
-        on_done(record)
+                lost = "the cluster was lost"
+            else:
+                reason = " ".join(str(error).split())[:200]
+                on_error(f"{run.key()}: failed ({type(error).__name__}: {reason})")
+        else:
+            write_record(record, FILES / f"{record['key']}.json")
+            on_done(record)
+    if lost:
+        raise StudyError(f"ablate: {lost}; the same command goes on")
 
 
 @contextmanager
@@ -91,20 +100,23 @@ def cluster(address: str):
 def gather(runs: Iterable[Run], on_note: Callable[[str], None]) -> None:
     """Writes the tables of all finished runs of a grid, in its order, from files and former tables.
 
-    Records of another version or of another grid are counted in one line and left out.
+    Former rows of this version that the grid does not ask for any more are kept behind them; other
+    records, of other versions or of quick runs, are counted in one line and left out.
     """
     former = {name: read_table(name).groupby("key", sort=False) for name in TABLES}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     keys = [run.key() for run in dict.fromkeys(runs)]
-    for key in keys:
-        record = _file(key, on_note)
+    table = read_table("runs")
+    kept = [key for key in table.loc[table["version"] == VERSION, "key"] if key not in set(keys)]
+    for key in [*keys, *kept]:
+        record = _file(key, on_note) if key in set(keys) else None
         for name in TABLES:
             if record:
                 found[name].append(_rows(name, record))
             elif key in former[name].groups:
                 found[name].append(former[name].get_group(key))
     others = {path.stem for path in FILES.glob("*.json")} | set(former["runs"].groups)
-    if left := len(others - set(keys)):
+    if left := len(others - {*keys, *kept}):
         on_note(f"{left} records of other versions, settings or sets are not in the tables")
     for name, path in TABLES.items():
         tables = [table for table in found[name] if len(table)]
@@ -134,7 +146,9 @@ def _file(key: str, on_note: Callable[[str], None]) -> dict | None:
     path: Path = FILES / f"{key}.json"
     try:
         record = json.loads(path.read_bytes())
-        if record["key"] == key and record["version"] == VERSION and len(record["curve"]) >= 0:
+        if record["key"] == key and record["version"] == VERSION:
+            for name in TABLES:  # what is missing in it is found now
+                _rows(name, record)
             return record
         reason = "is another run's"
     except FileNotFoundError:
