@@ -109,8 +109,9 @@ def _asked() -> str:
     same = int(cards["difference"].round(4).duplicated(keep=False).sum())  # to the last digit alike
     return (
         f"Of {len(cards)} changes of a small restorer, five runs each, {counts.get('helps', 0)} help, "
-        f"{counts.get('hurts', 0)} hurt ({same} of them gave the JPEG back, {counts.get('diverged', 0)} more "
-        f"diverged), for {counts.get('no evidence', 0)} there is no evidence; most "
+        f"{counts.get('hurts', 0)} hurt ({same} of them gave the JPEG back), "
+        f"{counts.get('diverged', 0) or 'none'} diverged, for {counts.get('no evidence', 0)} there is no "
+        "evidence; most "
         "gained " + " and ".join(f"{name} ({value:+.2f} dB)" for name, value in best.items())
     )
 
