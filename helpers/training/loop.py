@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import pytorch_msssim
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -27,6 +26,8 @@ READ_EVERY = 10  # steps between looks at the loss: each look waits for the devi
 
 def dissimilarity(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """1 - SSIM, Gaussian window of 11 pixels, of pictures in [0, 1] (Wang et al. 2004; Zhao et al. 2017)."""
+    import pytorch_msssim  # only here, so that the other losses need it nowhere
+
     return 1 - pytorch_msssim.ssim(output, target, data_range=1.0)
 
 
