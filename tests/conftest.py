@@ -1,11 +1,14 @@
 """What several test files share."""
 
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 from study_copy import copy_study, fingerprints, run_helpers
 
 from helpers.data import ImageSet, live1_folder, open_set
@@ -13,6 +16,17 @@ from helpers.data import ImageSet, live1_folder, open_set
 # One seed and no clock: a slow or unlucky machine must not turn a run red.
 settings.register_profile("study", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("study")
+
+CHROMIUM = next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    shutil.which("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"),
+)
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    "--no-first-run"
+).split()
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +59,11 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = copy_study(tmp_path_factory.mktemp(request.param) / "study")
     before = fingerprints(folder)
     return Report(folder, run_helpers(folder, "report", live1=where), before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
