@@ -106,10 +106,10 @@ def gather(runs: Iterable[Run], on_note: Callable[[str], None]) -> None:
     former = {name: read_table(name).groupby("key", sort=False) for name in TABLES}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     keys = [run.key() for run in dict.fromkeys(runs)]
-    table = read_table("runs")
-    kept = [key for key in table.loc[table["version"] == VERSION, "key"] if key not in set(keys)]
+    asked, table = set(keys), read_table("runs")
+    kept = [key for key in table.loc[table["version"] == VERSION, "key"] if key not in asked]
     for key in [*keys, *kept]:
-        record = _file(key, on_note) if key in set(keys) else None
+        record = _file(key, on_note) if key in asked else None
         for name in TABLES:
             if record:
                 found[name].append(_rows(name, record))
