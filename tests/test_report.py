@@ -23,6 +23,30 @@ def test_the_command_succeeds_with_a_line_a_notebook(report):
         )
 
 
+def test_quick_mode_takes_less_than_ten_minutes(report):
+    seconds = [int(found) for found in re.findall(r"\.\.\. (\d+) s$", report.process.stdout, re.MULTILINE)]
+    assert len(seconds) == len(NOTEBOOKS) and sum(seconds) < 600
+
+
+def test_the_museum_of_bugs_ran(report):
+    pages = {page.stem: BeautifulSoup(page.read_text(), "html.parser").get_text() for page in report.pages}
+    strangers = re.search(r"strangers score ([\d.]+) dB, where floats say ([\d.]+)", pages["01_exploration"])
+    as_bytes, as_floats = map(float, strangers.groups())
+    assert abs(as_bytes - 27.9) < 0.3 and as_floats < 15
+    assert "+48.13 dB for nothing" in pages["01_exploration"]
+    leak = re.search(
+        r"gains (-?[\d.]+) dB when files are\s+shuffled and (-?[\d.]+) dB", pages["02_preprocessing"]
+    )
+    assert float(leak[1]) > 3 and float(leak[2]) < 0
+
+
+def test_the_last_page_has_a_glossary(report):
+    soup = BeautifulSoup((report.pages[0].parent / "07_analysis.html").read_text(), "html.parser")
+    (folded,) = [d for d in soup.select("details") if d.summary.get_text().startswith("Glossary")]
+    terms = [term.get_text() for term in folded.select("li > strong")]
+    assert len(terms) >= 20 and terms == sorted(terms, key=str.lower)
+
+
 def test_there_is_a_page_for_each_notebook_and_an_index_that_leads_to_it(report):
     assert [page.stem for page in report.pages] == [*NOTEBOOKS, "index"]
     index = BeautifulSoup(report.pages[-1].read_text(), "html.parser")
@@ -59,14 +83,14 @@ def test_the_notebooks_say_which_pictures_they_used(report, request):
 
 
 def test_links_between_pages_lead_somewhere(report):
-    for page in report.pages:
-        soup = BeautifulSoup(page.read_text(), "html.parser")
+    soups = {page: BeautifulSoup(page.read_text(), "html.parser") for page in report.pages}
+    names = {page: {tag["id"] for tag in soup.select("[id]")} for page, soup in soups.items()}
+    for page, soup in soups.items():
         for link in soup.select("a[href]"):
             name, _, anchor = link["href"].partition("#")
             target = page.parent / name if name else page
             assert target.is_file(), f"{page.name}: {link['href']}"
-            if anchor:
-                assert BeautifulSoup(target.read_text(), "html.parser").find(id=anchor)
+            assert not anchor or anchor in names[target], f"{page.name}: {link['href']}"
 
 
 def test_pages_need_no_network_and_no_kernel(report):
@@ -189,6 +213,17 @@ def test_a_number_without_a_notebook_is_named(small_study):
 def test_a_broken_notebook_file_is_named(small_study):
     (small_study / "notebooks" / "02_broken.ipynb").write_text("{")
     assert re.fullmatch(r".*02_broken\.ipynb: is not a notebook .*\n", failure(small_study))
+
+
+def test_a_kernel_that_dies_is_named_with_its_last_words(small_study):
+    write(small_study, "02_broken", "import os\nos.write(2, b'no room left'); os._exit(1)")
+    assert re.fullmatch(r"02_broken\.ipynb: its kernel died \(.*no room left.*\)\n", failure(small_study))
+
+
+def test_what_a_kernel_says_of_itself_is_not_shown(small_study):
+    write(small_study, "02_fine", "import os, sys\nos.write(sys.__stderr__.fileno(), b'farewell')")
+    process = run_helpers(small_study, "report")
+    assert process.returncode == 0 and "farewell" not in process.stderr
 
 
 def test_a_figure_without_alt_text_is_refused(small_study):

@@ -8,6 +8,8 @@ import nbformat
 
 from helpers import FIGURES, ROOT, StudyError
 from helpers.data import live1_folder
+from helpers.data.loading import shown
+from helpers.records import check_place, write_file
 from helpers.report.execute import execute
 from helpers.report.site import render_site
 
@@ -20,7 +22,8 @@ def build(mode: str = "quick", only: list[str] | None = None) -> Path:
 
     Prints a line a notebook. Executed notebooks are kept in figures/report/executed, and the site shows
     whatever lies there: where one fails, StudyError carries notebook, cell and traceback, and what was
-    rendered before stays.
+    rendered before stays. Raises StudyError where the report can't be written, before a notebook runs if
+    its folder can't be made.
     """
     paths = chosen_notebooks(only)
     os.environ["STUDY_MODE"] = mode  # the kernels inherit it
@@ -32,15 +35,17 @@ def build(mode: str = "quick", only: list[str] | None = None) -> Path:
         os.environ["LIVE1_DIR"] = str(folder.resolve())  # kernels run in notebooks/
         print(f"LIVE1 found in {folder}")
     executed = REPORT / "executed"
-    executed.mkdir(parents=True, exist_ok=True)
+    try:
+        executed.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{shown(executed)}: can't be made ({error.strerror})") from None
+    check_place(executed / paths[0].name)
     try:
         for number, path in enumerate(paths, start=1):
             print(f"[{number}/{len(paths)}] {path.name} ({mode}) ...", end=" ", flush=True)
             start = time.perf_counter()
             notebook = execute(path)
-            part = executed / f"{path.name}.part"
-            nbformat.write(notebook, part)
-            part.replace(executed / path.name)
+            write_file(executed / path.name, nbformat.writes(notebook).encode())
             print(f"{time.perf_counter() - start:.0f} s", flush=True)
     finally:
         index = render_site(executed, REPORT)

@@ -3,8 +3,10 @@
 import re
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import nbformat
+from nbclient.exceptions import DeadKernelError
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 from traitlets.config import Config
 
@@ -31,13 +33,16 @@ def execute(path: Path) -> nbformat.NotebookNode:
             config = Config()
             config.KernelManager.transport = "ipc"  # a socket file, not ports open to this machine
             config.KernelManager.ip = f"{folder}/kernel"
-            processor = ExecutePreprocessor(
-                timeout=CELL_SECONDS,
-                kernel_name="python3",
-                config=config,
-                extra_arguments=["--log-level=CRITICAL"],  # its "interrupted" at the end is no news
-            )
-            processor.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+            processor = _Processor(timeout=CELL_SECONDS, kernel_name="python3", config=config)
+            with open(f"{folder}/log", "w+", encoding="utf-8", errors="replace") as processor.words:
+                try:
+                    processor.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+                except DeadKernelError:
+                    processor.words.seek(0)
+                    last = (
+                        "; ".join(processor.words.read().split("\n")[-3:]).strip("; ") or "is memory short?"
+                    )
+                    raise StudyError(f"{path.name}: its kernel died ({last})") from None
     except CellExecutionError as error:
         # nbclient marks the failing cell by leaving its error in the outputs
         number = next((n for n, c in enumerate(notebook.cells) if _errors(c.get("outputs", []))), -1)
@@ -49,6 +54,15 @@ def execute(path: Path) -> nbformat.NotebookNode:
             if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
                 raise StudyError(f"{path.name}, cell {number}: a picture has no alt text; use plots.show")
     return notebook
+
+
+class _Processor(ExecutePreprocessor):
+    """Keeps what the kernel itself says for the case that it dies: its farewells are no news."""
+
+    words: TextIO
+
+    def start_new_kernel(self, **options) -> None:
+        super().start_new_kernel(stderr=self.words, **options)
 
 
 def widget_errors(notebook: nbformat.NotebookNode) -> list[tuple[int, str]]:

@@ -1,7 +1,6 @@
 """Executed notebooks to a site of plain pages: no network, no script but MathJax's, read on any screen."""
 
 import re
-import shutil
 from html import escape
 from pathlib import Path
 
@@ -12,12 +11,15 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from helpers import FIGURES
+from helpers import FIGURES, StudyError
+from helpers.data.loading import shown
 from helpers.findings import STORY, findings
+from helpers.records import write_file
 
 HERE = Path(__file__).parent
 # What a page can show, best first: a widget's static twin (text/html) instead of a dead control.
 DISPLAY_PRIORITY = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/latex", "text/plain"]
+MATHS_LEFT_OUT = {"localization", "SVG", "a11y", "asciimath2jax.js"}
 TITLE = "How neural networks compress and reconstruct pictures"
 
 
@@ -25,7 +27,10 @@ def render_site(executed: Path, target: Path) -> Path:
     """Path of the index, after writing a page for every notebook in `executed` into `target`."""
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in sorted(executed.glob("*.ipynb"))}
     titles = {name: _title(notebook) for name, notebook in notebooks.items()}
-    _copy_assets(target)
+    try:
+        _copy_assets(target)
+    except OSError as error:  # a folder that can't be made; files tell by themselves
+        raise StudyError(f"{shown(target)}: can't be written ({error.strerror})") from None
     names = list(notebooks)
     for position, name in enumerate(names):
         body, contents = _body(notebooks[name])
@@ -126,7 +131,7 @@ def _to(name: str | None, inside: str, titles: dict[str, str]) -> str:
 
 def _figure(path: Path, name: str | None, target: Path) -> str:
     """A committed figure, copied beside the pages, with the alt text inside it, linked to its notebook."""
-    shutil.copyfile(path, target / path.name)
+    write_file(target / path.name, path.read_bytes())
     alt = re.search(r"<dc:title>(.*?)</dc:title>", path.read_text(), re.S).group(1)
     image = f'<img src="{path.name}" alt="{alt}">'
     return f'<a href="{name}.html">{image}</a>' if name else image
@@ -137,10 +142,17 @@ def _copy_assets(target: Path) -> None:
     light = HtmlFormatter(style="default").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     style = (HERE / "style.css").read_text()
-    _write(target / "style.css", f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n")
+    at_night = f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"  # paper stays white
+    _write(target / "style.css", f"{style}\n{light}\n{at_night}\n")
     mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
-    skipped = shutil.ignore_patterns("localization", "SVG", "a11y", "asciimath2jax.js")
-    shutil.copytree(mathjax, target / "mathjax", ignore=skipped, dirs_exist_ok=True)
+    for source in mathjax.rglob("*"):
+        inside = source.relative_to(mathjax)
+        if source.is_dir() or MATHS_LEFT_OUT & set(inside.parts):
+            continue
+        content, path = source.read_bytes(), target / "mathjax" / inside
+        if not path.is_file() or path.read_bytes() != content:  # there are 187 of them
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, content)
 
 
 def _title(notebook: nbformat.NotebookNode) -> str:
@@ -149,6 +161,4 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_file(path, text.encode())
