@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from helpers import DATA, ROOT, jpeg, metrics
+from helpers import DATA, ROOT, StudyError, jpeg, metrics
 
 LEDGER = DATA / "predictions.json"
 
@@ -270,7 +270,15 @@ def _db(squared_error: float, peak: float = 255.0) -> float:
 
 
 def _read_ledger() -> dict:
-    return json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+    if not LEDGER.exists():
+        return {}
+    try:
+        return {
+            key: {"low": a["low"], "high": a["high"], **a}
+            for key, a in json.loads(LEDGER.read_text()).items()
+        }
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        raise StudyError(f"{LEDGER}: is damaged ({error}); remove it and predict again") from None
 
 
 def _write_ledger(ledger: dict) -> None:

@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from statistics import mean
 
+import numpy as np
 import pandas as pd
 
-from helpers import DATA, RESULTS, ROOT, rd
+from helpers import DATA, FIGURES, RESULTS, ROOT, jpeg, metrics, plots, rd
+from helpers.codec import pictures
+from helpers.data import center_crop, open_set
 from helpers.evaluation import markdown, write_between
 from helpers.experiments import statistics
 from helpers.rd_report import NAMES
 from helpers.records import read_record
+from helpers.restoring import reconstruct
+from helpers.weights import WEIGHTS, load_network
 
+SHOWN = "coffee"  # in the README's picture
 STORY = ("04_front", "05_rate_distortion", "06_cost")  # what the opening page shows
 
 
@@ -51,6 +57,31 @@ def table() -> str:
         )
         + "\n"
     )
+
+
+def write_picture() -> None:
+    """Draws figures/picture.png anew, and its captions in README.md."""
+    panels = picture()
+    plots.pictures(panels, columns=len(panels), side=2.8).savefig(FIGURES / "picture.png")
+    alt = f"A part of the photograph {SHOWN}: {'; '.join(panels).replace(chr(10), ', ')}"
+    write_between(ROOT / "README.md", "picture", f"![{alt}](figures/picture.png)\n")
+
+
+def picture() -> dict[str, np.ndarray]:
+    """A part of a sample by its caption: as it was, as JPEG, restored, and by our codec in as many bytes."""
+    original = open_set("samples")[SHOWN].load()
+    file = jpeg.encode(original, 10)
+    restorer, _ = load_network(WEIGHTS / "restore_rgb.safetensors", "restore", "rgb")
+    ours, coded = pictures.encode_within(original, len(file))
+    made = {
+        f"JPEG, {len(file):,} bytes": jpeg.decode(file),
+        "restored, the same file": reconstruct(restorer, jpeg.decode(file)),
+        f"our codec, {len(ours):,} bytes": coded,
+    }
+    captions = {f"{name}\n{metrics.psnr(original, image):.1f} dB": image for name, image in made.items()}
+    return {
+        name: center_crop(image, (180, 210)) for name, image in {"original": original, **captions}.items()
+    }
 
 
 def _row(record: str, method: str, reference: str) -> dict:

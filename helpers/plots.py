@@ -1,6 +1,7 @@
 """Figures in one hand: one palette, nearest-neighbour pixels, units on the axes, alt text on each."""
 
 import io
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib
@@ -11,6 +12,7 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from helpers import FIGURES
+from helpers.records import write_file
 
 # Okabe and Ito's palette, told apart by colour-blind eyes; black is kept for "doing nothing".
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -50,8 +52,16 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def say(text: str) -> None:
-    """Displays a sentence, in Markdown, whose numbers were measured in the cell that says it."""
-    display(Markdown(text))
+    """Displays a sentence, in Markdown, whose numbers were measured in the cell that says it.
+
+    What looks like an HTML tag is shown as it stands: it can only be a picture's name.
+    """
+    display(Markdown(re.sub("<(?=[A-Za-z/!?])", "&lt;", text)))
+
+
+def plain(name: str) -> str:
+    """A name for Matplotlib, to which $ begins a formula and half a character is an error."""
+    return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 def publish(figure: Figure, name: str, alt: str) -> None:
@@ -59,9 +69,9 @@ def publish(figure: Figure, name: str, alt: str) -> None:
     FIGURES.mkdir(exist_ok=True)
     metadata = {"Date": None, "Creator": None, "Title": " ".join(alt.split())}
     path = FIGURES / f"{name}.svg"
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="svg", metadata=metadata)
-    part.replace(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata=metadata)
+    write_file(path, buffer.getvalue())
     show(figure, alt)
 
 
@@ -74,7 +84,7 @@ def pictures(images: Mapping[str, np.ndarray], columns: int = 4, side: float = 2
     for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
         top = 255 if image.dtype == np.uint8 else 1.0
         axis.imshow(image, vmin=0, vmax=top)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(plain(name), fontsize=9)
     return figure
 
 
@@ -202,7 +212,7 @@ def scatter(
     for name, *point in zip(names, x, y, strict=True):
         marker, colour = ("D", VERMILION) if name in ours else ("o", BLUE)
         axis.plot(*point, marker, color=colour, markersize=5)
-        axis.annotate(name, point, (4, 3), textcoords="offset points", fontsize=7)
+        axis.annotate(plain(name), point, (4, 3), textcoords="offset points", fontsize=7)
     if reference is not None:
         axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
         axis.legend(frameon=False)

@@ -12,15 +12,22 @@ from helpers.evaluation import TITLES, markdown, write_between
 
 STYLES = {"ours": {"color": plots.BLACK, "linewidth": 2}, "jpeg+restore": {"linestyle": ":"}}
 KODAK = {f"kodim{number:02d}" for number in range(1, 25)}
-NAMES = {
+SHORT = {
     "jpeg": "JPEG 4:2:0",
     "jpeg444": "JPEG 4:4:4",
+    "webp": "WebP",
+    "jpeg2000": "JPEG 2000",
+    "avif": "AVIF",
+    "jpegxl": "JPEG XL",
+    "jpeg+restore": "restored JPEG",
+    "ours": "ours",
+}
+NAMES = SHORT | {
     "webp": "WebP, method 6",
     "jpeg2000": "JPEG 2000, irreversible, mct=1",
     "avif": "AVIF 4:4:4, speed 6",
     "jpegxl": "JPEG XL, effort 7",
     "jpeg+restore": "restored JPEG 4:2:0 (our colour network)",
-    "ours": "ours",
 }
 
 

@@ -1,4 +1,4 @@
-"""The report in a real Chromium without a network, by mouse, by keys, narrow and dark."""
+"""The report in a real Chromium without a network: by mouse, by keys, narrow, dark, printed."""
 
 import pytest
 from conftest import CHROMIUM
@@ -68,6 +68,56 @@ def test_the_cut_follows_the_mouse_and_the_picture_changes(report, browser):
         assert stage.screenshot() != before
 
 
+def test_the_opening_page_tells_its_story_in_one_screen(report, browser):
+    with Visit(browser, report.pages[-1], viewport={"width": 1280, "height": 720}) as visit:
+        figures = visit.page.locator(".story img").all()
+        assert len(figures) == 3 and visit.page.locator("table.findings").is_visible()
+        for figure in figures:
+            box = figure.bounding_box()
+            assert box["y"] + box["height"] <= 720 and box["width"] > 200
+
+
+def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(report, browser):
+    wanted = "a[href], summary, input[type=range]"
+    step = """() => {
+      const e = document.activeElement;
+      e.seen = [e, e.parentNode].some(x => getComputedStyle(x).outlineStyle !== 'none');
+      return e !== document.body;
+    }"""
+    missed = "all => all.filter(e => e.checkVisibility() && !e.seen).map(e => e.outerHTML.slice(0, 80))"
+    for path in (report.pages[0], report.pages[4], report.pages[-1]):  # sliders, many of them, the contents
+        with Visit(browser, path) as visit:
+            visit.page.keyboard.press("Tab")
+            while visit.page.evaluate(step):
+                visit.page.keyboard.press("Tab")
+            assert visit.page.locator(wanted).evaluate_all(missed) == [], path.name
+
+
+def test_keys_move_every_comparison_of_every_page(report, browser):
+    found = {}
+    for path in report.pages:
+        with Visit(browser, path) as visit:
+            for figure in visit.page.locator(".study-compare").all():
+                found[path.stem] = found.get(path.stem, 0) + 1
+                stage, before = figure.locator(".stage"), figure.locator("output").inner_text()
+                stage.locator("input").press("End")
+                assert stage.evaluate("e => e.style.getPropertyValue('--cut')") == "100%"
+                shown = stage.locator("img + img:visible").get_attribute("src")
+                for picker in figure.locator("label input").all():
+                    first = picker.input_value()
+                    picker.press("Home" if int(first) else "End")
+                    assert picker.input_value() != first
+                    assert stage.locator("img + img:visible").get_attribute("src") != shown
+                    assert figure.locator("output").inner_text() != before
+    made = {"01_exploration", "03_numpy_network", "04_pytorch_cnns", "05_learned_codec"}
+    assert made <= found.keys() and found["05_learned_codec"] >= 2
+
+
+def test_uploading_is_said_to_need_the_notebook(report, browser):
+    with Visit(browser, report.pages[0].parent / "05_learned_codec.html") as visit:
+        assert visit.page.locator("p", has_text="Uploading needs the notebook itself").is_visible()
+
+
 def test_keys_move_the_cut_and_pick_the_reconstruction(report, browser):
     with Visit(browser, report.pages[0].parent / "01_exploration.html") as visit:
         figure = visit.page.locator(".study-compare").first
@@ -88,17 +138,6 @@ def test_keys_move_the_cut_and_pick_the_reconstruction(report, browser):
         assert picker.get_attribute("aria-valuetext") == figure.locator("output").inner_text()
 
 
-def test_the_sliders_can_be_reached_with_the_tab_key_and_show_it(report, browser):
-    with Visit(browser, report.pages[0].parent / "01_exploration.html") as visit:
-        cut = visit.page.locator(".study-compare .stage input").first
-        for _ in range(400):
-            visit.page.keyboard.press("Tab")
-            if cut.evaluate("e => e === document.activeElement"):
-                break
-        assert cut.evaluate("e => e === document.activeElement")
-        assert cut.evaluate("e => getComputedStyle(e.parentNode).outlineStyle") == "solid"
-
-
 def test_pages_fit_a_telephone(report, browser):
     for path in report.pages:
         with Visit(
@@ -109,22 +148,38 @@ def test_pages_fit_a_telephone(report, browser):
             assert size >= 15
 
 
+BRIGHTNESS = """([selector, which]) => {
+  const colour = getComputedStyle(document.querySelector(selector))[which];
+  return colour.match(/[0-9]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) / 3;
+}"""
+
+
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
 def test_pages_follow_the_colour_scheme(report, browser, scheme, dark):
-    brightness = "(c) => c.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
-    with Visit(browser, report.pages[0], color_scheme=scheme) as visit:
-        paper, ink, code = (
-            visit.page.evaluate(
-                f"({brightness})(getComputedStyle(document.querySelector('{selector}')).{which})"
-            )
-            for selector, which in (
-                ("body", "backgroundColor"),
-                ("body", "color"),
-                ("div.highlight pre", "color"),
-            )
-        )
-        assert (paper < 80) == dark
-        assert abs(paper - ink) > 120 and abs(paper - code) > 100
+    for path in (report.pages[0], report.pages[-1]):
+        with Visit(browser, path, color_scheme=scheme) as visit:
+            paper = visit.page.evaluate(BRIGHTNESS, ["body", "backgroundColor"])
+            assert (paper < 80) == dark
+            inks = ["body", "a[href]:not(.skip)", "div.highlight pre"][
+                : None if path == report.pages[0] else 2
+            ]
+            for ink in inks:
+                assert abs(paper - visit.page.evaluate(BRIGHTNESS, [ink, "color"])) > 80, ink
+
+
+def test_pages_print_dark_on_white_and_whole(report, browser):
+    for path in report.pages:
+        with Visit(browser, path, color_scheme="dark", viewport={"width": 720, "height": 1000}) as visit:
+            visit.page.emulate_media(media="print")
+            assert visit.page.evaluate(BRIGHTNESS, ["body", "backgroundColor"]) > 240
+            for ink in ("body", "div.highlight pre", ":not(pre) > code"):
+                if visit.page.locator(ink).count():
+                    assert visit.page.evaluate(BRIGHTNESS, [ink, "color"]) < 120, ink
+                    assert visit.page.evaluate(BRIGHTNESS, [ink, "backgroundColor"]) not in range(1, 200), ink
+            assert not any(one.is_visible() for one in visit.page.locator("nav, input[type=range]").all())
+            cut_off = """all => all.filter(e => e.getBoundingClientRect().right > innerWidth + 1
+                                               || e.scrollWidth > e.clientWidth + 1).map(e => e.outerHTML)"""
+            assert visit.page.locator("img:visible, pre, .scroll").evaluate_all(cut_off) == []
 
 
 def test_the_index_leads_through_the_chapters_and_back(report, browser):

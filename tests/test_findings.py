@@ -1,9 +1,13 @@
 """The findings: read from records, the same in the README, and moved when a record moves."""
 
 import json
+import re
+import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from helpers import RESULTS, ROOT, findings
 
@@ -13,6 +17,23 @@ def test_the_readme_holds_the_findings_of_the_records():
     shown = text.partition("<!-- findings -->\n")[2].partition("<!-- /findings -->")[0]
     command = 'python -c "from helpers.findings import write_findings; write_findings()"'
     assert shown == findings.table(), f"the findings in README.md are stale: run {command}"
+
+
+def test_the_readme_shows_a_photograph_as_the_shipped_weights_make_it(tmp_path, monkeypatch):
+    shutil.copyfile(ROOT / "README.md", tmp_path / "README.md")
+    for name in ("ROOT", "FIGURES"):
+        monkeypatch.setattr(findings, name, tmp_path)
+    findings.write_picture()
+    command = 'run python -c "from helpers.findings import write_picture; write_picture()"'
+    told, images = [], []
+    for readme, figures in ((ROOT, ROOT / "figures"), (tmp_path, tmp_path)):
+        caption = (readme / "README.md").read_text().partition("<!-- picture -->")[2].partition("]")[0]
+        told.append(
+            [float(found.replace(",", "")) for found in re.findall(r"([\d.,]+) (?:bytes|dB)", caption)]
+        )
+        images.append(np.asarray(Image.open(figures / "picture.png").convert("L"), float))
+    assert told[0] == pytest.approx(told[1], abs=0.11, rel=0.003), command  # machines round differently
+    assert images[0].shape == images[1].shape and np.abs(images[0] - images[1]).mean() < 1, command
 
 
 def test_each_finding_leads_to_a_notebook_and_holds_numbers():

@@ -2,19 +2,22 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import CHROMIUM
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 from study_copy import copy_study
 
 from helpers import ROOT
@@ -25,10 +28,10 @@ SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension/tracker": {"autoStartDefaultKernel": True, "windowingMode": "none"},
 }
-WITH_SLIDERS = [
+WITH_WIDGETS = [
     path.stem
     for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-    if "compare.Comparison(" in path.read_text()
+    if re.search(r"compare\.(Comparison|static|Upload)\(|ipywidgets", path.read_text())
 ]
 RUN_ALL = """async () => {
   const app = window.jupyterapp; await app.restored;
@@ -76,35 +79,60 @@ def lab(study, tmp_path_factory) -> Iterator[str]:
             server.kill()
 
 
-def opened(browser: Browser, lab: str, name: str) -> tuple[Page, list[str]]:
-    """A notebook in JupyterLab with all its cells run, and the addresses that the page asked for."""
-    page, requests = browser.new_page(viewport={"width": 1200, "height": 900}), []
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(f"{lab}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=120_000)
-    page.evaluate(RUN_ALL)
-    page.wait_for_function(
-        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-                 .every(prompt => /\\[\\d+\\]:/.test(prompt.textContent))
-             || [...document.querySelectorAll('.jp-OutputArea-output')]
-                 .some(output => /Traceback/.test(output.textContent))""",
-        timeout=900_000,
-    )
-    return page, requests
+@dataclass
+class Opened:
+    """A notebook in JupyterLab with all its cells run."""
+
+    page: Page
+    requests: list[str]  # the addresses that the page asked for
+    complaints: list[str]  # of its scripts
+
+    def errors(self) -> list[str]:
+        """Tracebacks in outputs, those inside widgets included, and what scripts complained of."""
+        marked = self.page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)")
+        return marked.all_inner_texts() + self.complaints
 
 
-def errors(page: Page) -> list[str]:
-    """Tracebacks in outputs, those inside widgets included."""
-    marked = page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)")
-    return marked.all_inner_texts()
+@pytest.fixture(scope="module")
+def opened(lab, browser) -> Callable[[str], Opened]:
+    """Opens a notebook by its name and runs it, once for all tests."""
+
+    @cache
+    def open_notebook(name: str) -> Opened:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        found = Opened(page, [], [])
+        page.on("request", lambda request: found.requests.append(request.url))
+        page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        page.goto(f"{lab}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
+        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=120_000)
+        page.evaluate(RUN_ALL)
+        page.wait_for_function(
+            """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+                     .every(prompt => /\\[\\d+\\]:/.test(prompt.textContent))
+                 || [...document.querySelectorAll('.jp-OutputArea-output')]
+                     .some(output => /Traceback/.test(output.textContent))""",
+            timeout=900_000,
+        )
+        return found
+
+    return open_notebook
 
 
-@pytest.mark.parametrize("name", WITH_SLIDERS)
-def test_a_notebook_runs_and_its_sliders_move_its_pictures(lab, browser, name):
-    page, requests = opened(browser, lab, name)
-    assert errors(page) == []
+@pytest.mark.parametrize("name", WITH_WIDGETS)
+def test_a_notebook_runs_and_its_sliders_move_its_pictures(lab, opened, name):
+    notebook = opened(name)
+    page = notebook.page
+    assert notebook.errors() == []
     boxes = page.locator(".widget-vbox:has(> img.widget-image)")
-    assert boxes.count() >= 1
+    figures = page.locator(".jp-OutputArea-output .study-compare")
+    assert boxes.count() + figures.count() >= 1
+    for figure in figures.all():  # these need no kernel
+        stage, caption = figure.locator(".stage"), figure.locator("output")
+        stage.locator("input").press("End")
+        assert stage.evaluate("e => e.style.getPropertyValue('--cut')") == "100%"
+        before, picker = caption.inner_text(), figure.locator("label input")
+        picker.press("Home" if int(picker.input_value()) else "End")
+        assert caption.inner_text() != before
     for box in boxes.all():
         picture = box.locator("> img.widget-image")
         for handle in box.locator(".noUi-handle").all():  # the setting, then the cut
@@ -120,18 +148,20 @@ def test_a_notebook_runs_and_its_sliders_move_its_pictures(lab, browser, name):
                 arg=[picture.element_handle(), before],
                 timeout=60_000,
             )
-    assert errors(page) == []
+    assert notebook.errors() == []
     outside = [
-        url for url in requests if not url.startswith((lab, "data:", "blob:", lab.replace("http", "ws")))
+        url
+        for url in notebook.requests
+        if not url.startswith((lab, "data:", "blob:", lab.replace("http", "ws")))
     ]
     assert outside == []
-    page.close()
 
 
-def test_a_picture_of_ones_own_is_uploaded_and_compared(lab, browser, tmp_path):
+def test_a_picture_of_ones_own_is_uploaded_and_compared(opened, tmp_path):
     import skimage.data
 
-    page, _ = opened(browser, lab, "05_learned_codec")
+    notebook = opened("05_learned_codec")
+    page = notebook.page
     before = page.locator("img.widget-image").count()
     picture = tmp_path / "<img src=x onerror=alert(1)>.png"
     shutil.copyfile(Path(skimage.data.__file__).parent / "coffee.png", picture)
@@ -142,15 +172,14 @@ def test_a_picture_of_ones_own_is_uploaded_and_compared(lab, browser, tmp_path):
     assert page.get_by_text(
         "<img src=x onerror=alert(1)>.png: 600x400 pixels, made smaller to 512x341"
     ).count()
-    assert page.locator("img[src=x]").count() == 0 and errors(page) == []
+    assert page.locator("img[src=x]").count() == 0 and notebook.errors() == []
     text = tmp_path / "notes.png"
     text.write_text("no picture")
     _choose(page, text)
     page.get_by_text("notes.png: ").wait_for(timeout=30_000)
-    page.close()
 
 
-def test_a_callback_that_raises_is_seen(lab, browser, study):
+def test_a_callback_that_raises_is_seen(opened, study):
     notebook = nbformat.read(study / "notebooks" / "01_exploration.ipynb", as_version=4)
     notebook.cells = [notebook.cells[1], nbformat.v4.new_code_cell(
         "import ipywidgets, numpy as np\n"
@@ -162,12 +191,12 @@ def test_a_callback_that_raises_is_seen(lab, browser, study):
         "compare.Comparison(image, reconstruct, [10, 20], [10], 10, 'black')"
     )]  # fmt: skip
     nbformat.write(notebook, study / "notebooks" / "raises.ipynb")
-    page, _ = opened(browser, lab, "raises")
+    notebook = opened("raises")
+    page = notebook.page
     page.locator(".noUi-handle").first.focus()
     page.keyboard.press("ArrowRight")
     page.get_by_text("RuntimeError: seen by the reader").first.wait_for(timeout=30_000)
-    assert errors(page) != []
-    page.close()
+    assert notebook.errors() != []
 
 
 def _choose(page: Page, path: Path) -> None:

@@ -1,5 +1,7 @@
 """The notebooks as files: clean, alike in their first cell, within the measures of a sitting."""
 
+import re
+
 import nbformat
 import pytest
 
@@ -63,6 +65,22 @@ def test_a_notebook_opens_with_its_promises_and_closes_with_the_answers(notebook
     promises = [line for line in opening.splitlines() if line[:1].isdigit()]
     answers = [line for line in closing.splitlines() if line[:1].isdigit()]
     assert len(promises) == len(answers) >= 3
+
+
+def test_every_exercise_states_difficulty_and_time_and_has_a_folded_solution(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    exercises = re.findall(r"^\*\*(?:Exercise )?\d+\. .*", text, re.MULTILINE)
+    for exercise in exercises:
+        assert re.search(r"\*\* \((easy|medium|hard), \d+ minutes(, no check)?\)", exercise), exercise
+    assert len(exercises) == text.count("<details><summary>Solution</summary>") >= 2
+
+
+def test_every_prediction_is_asked_before_it_is_revealed(notebook):
+    source = "\n".join(cell.source for cell in code(notebook))
+    calls = re.findall(r"checks\.(predict|reveal)\(\s*\"([^\"]+)\"", source)
+    asked = [key for call, key in calls if call == "predict"]
+    assert len(asked) >= 2 and sorted(asked) == sorted(key for call, key in calls if call == "reveal")
+    assert all(calls.index(("predict", key)) < calls.index(("reveal", key)) for key in asked)
 
 
 def test_a_notebook_is_a_python_3_notebook_with_lasting_cell_names(notebook):
