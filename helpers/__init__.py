@@ -16,6 +16,11 @@ class StudyError(Exception):
     """A mistake a person can mend: its text is one line that names the file and what is wrong."""
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, on one line, cut where it is long."""
+    return " ".join(str(error).split())[:200]
+
+
 def mode() -> str:
     """ "quick" (networks train for seconds) or "full" (as recorded), from $STUDY_MODE.
 

@@ -12,6 +12,8 @@ from helpers.training.config import TASKS, TrainingConfig
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 after one line on stderr for each thing that could not be done."""
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -74,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--rate", type=_rate, metavar="R", help="0 (smallest files) to 63; 32 if not given")
     budget.add_argument("--bpp", type=_positive, metavar="B", help="at most so many bits a pixel")
     budget.add_argument("--bytes", type=int, metavar="N", help="at most so many bytes")
+    command.add_argument("--fit", type=_minutes, metavar="MINUTES", help="of fitting to each picture")
+    command.add_argument("--resume", action="store_true", help="go on with a fit, or a folder of them")
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="for --fit")
+    place.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler, for --fit")
     command.set_defaults(run=commands.encode)
 
     command = subparsers.add_parser("decode", help="compressed files back to pictures")
@@ -126,6 +133,16 @@ def _rate(text: str) -> int:
     if not text.isdigit() or not 0 <= int(text) <= 63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0 to 63")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above zero, a day at most")
+    return value
 
 
 def _positive(text: str) -> float:

@@ -35,8 +35,10 @@ def measure(options: argparse.Namespace) -> int:
     from helpers.data import open_set
     from helpers.data.loading import shown
     from helpers.evaluation import default_weights, evaluate, mean_table
-    from helpers.records import write_record
+    from helpers.records import check_place, write_record
 
+    if options.json:
+        check_place(options.json)
     images = open_set(options.images)
     weights = options.weights or default_weights(options.task, options.space)
     errors: list[str] = []
@@ -67,12 +69,11 @@ def rate_distortion(options: argparse.Namespace) -> int:
     from helpers import rd, rd_report
     from helpers.data import open_set
     from helpers.data.loading import shown
-    from helpers.records import write_file
+    from helpers.records import check_place, write_file
 
     if options.csv.suffix == ".svg":
         raise StudyError(f"{shown(options.csv)}: is the figure's name; the table needs another ending")
-    if not options.csv.parent.is_dir():  # told now, not after an hour's work
-        raise StudyError(f"{shown(options.csv)}: can't be written (its folder does not exist)")
+    check_place(options.csv)  # told now, not after an hour's work
     images = open_set(options.images)
     codecs = rd.usable(options.codecs or list(rd.CODECS), print)
     errors: list[str] = []
@@ -83,12 +84,12 @@ def rate_distortion(options: argparse.Namespace) -> int:
             bar.write(line, file=sys.stderr)
 
         table = rd.measure_set(images, codecs, options.workers, on_error, lambda name: bar.update())
-    write_file(options.csv, table.to_csv(index=False).encode())
-    write_file(options.csv.with_suffix(".svg"), rd_report.svg_of(table, Path(options.images).name))
     print(f"{shown(images.name)}, {table['image'].nunique()} images; BD-rate in % against {rd.ANCHOR_NAME}:")
     low, high = rd.WINDOW
     print(f"PSNR over {low:.0f} to {high:.0f} dB, SSIM and MS-SSIM as -10 log10(1 - s) over the overlap")
     print(rd.bd_rates(table).to_string(index=False, float_format="{:+.1f}".format, na_rep="-"))
+    write_file(options.csv, table.to_csv(index=False).encode(errors="backslashreplace"))
+    write_file(options.csv.with_suffix(".svg"), rd_report.svg_of(table, shown(Path(options.images).name)))
     return 2 if errors else 0
 
 
@@ -99,6 +100,7 @@ def ablate(options: argparse.Namespace) -> int:
     from helpers.data import open_set
     from helpers.experiments import sweep
     from helpers.experiments.grid import grid
+    from helpers.processes import processes
 
     runs, errors, seconds = grid(options.mode), [], []
     left = sweep.missing(runs, print)
@@ -106,7 +108,7 @@ def ablate(options: argparse.Namespace) -> int:
         open_set(name)  # told now, not by each run
     print(f"{len(runs)} runs in the grid, {len(left)} to do")
     if left:
-        executor = sweep.cluster(options.cluster) if options.cluster else sweep.processes(options.workers)
+        executor = sweep.cluster(options.cluster) if options.cluster else processes(options.workers)
         with executor as pool, tqdm(total=len(left), unit="run", disable=None) as bar:
 
             def on_error(line: str) -> None:
@@ -121,7 +123,7 @@ def ablate(options: argparse.Namespace) -> int:
                 if bar.disable and len(seconds) % 20 == 0:
                     print(f"{len(seconds)} of {len(left)} runs done, {len(errors)} failed", flush=True)
 
-            sweep.sweep(left, pool, on_done, on_error)
+            sweep.sweep(left, pool, on_done, on_error, on_note=lambda line: bar.write(line, file=sys.stderr))
         print(f"{len(seconds)} runs done in {sum(seconds):.0f} s of training, {len(errors)} failed")
     if options.mode == "full":
         sweep.gather(runs, print)
@@ -146,13 +148,15 @@ def restore(options: argparse.Namespace) -> int:
     """Restores JPEG files; one that can't be is reported, the rest is done, status 2."""
     from tqdm import tqdm
 
+    from helpers.data.loading import shown
+    from helpers.records import PlaceError
     from helpers.restoring import jpeg_files, restore_file
 
     pairs, failed = jpeg_files(options.source, options.target), 0
     if options.source.is_dir():
         _make_folder(options.target)
     for source, target in pairs:
-        with tqdm(desc=source.name, unit="tile", disable=None, leave=len(pairs) == 1) as bar:
+        with tqdm(desc=shown(source.name), unit="tile", disable=None, leave=len(pairs) == 1) as bar:
 
             def on_tile(count: int, bar: tqdm = bar) -> None:
                 bar.total = count
@@ -160,33 +164,39 @@ def restore(options: argparse.Namespace) -> int:
 
             try:
                 restore_file(source, target, on_tile)
+            except PlaceError:  # nor could the rest be written
+                raise
             except StudyError as error:
                 failed += 1
                 bar.write(str(error), file=sys.stderr)
     if len(pairs) > 1:
         print(f"{len(pairs) - failed} of {len(pairs)} pictures restored")
+    elif not failed:
+        print(f"{shown(target.name)}: restored, {target.stat().st_size:,} bytes")
     return 2 if failed else 0
 
 
 def encode(options: argparse.Namespace) -> int:
     """Compresses pictures; one that can't be is reported, the rest is done, status 2."""
+    if options.fit is not None:
+        from helpers.fitted.command import run
+
+        return run(options)
     from helpers.codec import pictures
     from helpers.codec.container import ENDING
-    from helpers.codec.files import encode_file, pairs
+    from helpers.codec.files import encode_file, pairs, summary
 
     def encoder(image, **metadata):
         if options.rate is not None or (options.bpp is None and options.bytes is None):
             rate = pictures.DEFAULT_RATE if options.rate is None else options.rate
             return pictures.encode(image, rate, **metadata)
-        most = options.bytes or int(options.bpp * image.shape[0] * image.shape[1] / 8)
+        most = options.bytes
+        if most is None:
+            most = int(options.bpp * image.shape[0] * image.shape[1] / 8)
         return pictures.encode_within(image, most, **metadata)
 
     def one(source: Path, target: Path) -> str:
-        done = encode_file(source, target, encoder)
-        return (
-            f"{target.name}: {done['bytes']:,} bytes, {done['bits_per_pixel']:.3f} bits a pixel, "
-            f"{done['psnr']:.2f} dB"
-        )
+        return summary(target, encode_file(source, target, encoder))
 
     return _each(pairs(options.source, options.target, ENDING), options, one)
 
@@ -210,6 +220,8 @@ def _each(files: list[tuple[Path, Path]], options: argparse.Namespace, one: Call
     """one(source, target) for each, with a progress bar for a folder; its text is printed. Status 0 or 2."""
     from tqdm import tqdm
 
+    from helpers.records import PlaceError
+
     failed = 0
     if options.source.is_dir():
         _make_folder(options.target)
@@ -219,6 +231,8 @@ def _each(files: list[tuple[Path, Path]], options: argparse.Namespace, one: Call
                 said = one(source, target)
                 if said:
                     bar.write(said)
+            except PlaceError:  # nor could the rest be written
+                raise
             except StudyError as error:
                 failed += 1
                 bar.write(str(error), file=sys.stderr)
@@ -241,8 +255,10 @@ def bench(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from helpers import bench, bench_codec, rd
-    from helpers.records import write_record
+    from helpers.records import check_place, write_record
 
+    if options.json:
+        check_place(options.json)
     if options.name == "numpy":
         with tqdm(total=2 * len(bench.SIZES) * len(bench.THREADS), unit="row", disable=None) as bar:
             found = bench.record(lambda row: bar.update())

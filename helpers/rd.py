@@ -3,24 +3,23 @@
 import contextlib
 import io
 import math
-import signal
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
-from helpers import StudyError, jpeg, metrics
+from helpers import StudyError, jpeg, metrics, one_line
 from helpers.codec import pictures
 from helpers.data import ImageSet, Scene
 from helpers.data.loading import shown
 from helpers.evaluation import default_weights
+from helpers.processes import processes
 from helpers.restoring import reconstruct
 from helpers.weights import load_network
 
@@ -47,7 +46,7 @@ def measure_image(name: str, image: np.ndarray, codecs: list[str]) -> list[dict]
         try:
             data, decoded = CODECS[codec][1](image, setting)
         except (OSError, ValueError, StudyError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise StudyError(f"{shown(name)}: {codec} can't take it ({reason})") from None
         values = (
             metrics.bits_per_pixel(data, image),
@@ -69,19 +68,17 @@ def measure_set(
     Raises StudyError where nothing is left or a process was killed.
     """
     found = []
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)  # torch does not survive a fork
     try:
-        futures = [pool.submit(_measure_scene, scene, codecs) for scene in images.scenes]
-        for scene, future in zip(images.scenes, futures, strict=True):
-            try:
-                found.append(future.result())
-            except StudyError as error:
-                on_error(str(error))
-            on_image(scene.name)
+        with processes(workers) as pool:
+            futures = [pool.submit(_measure_scene, scene, codecs) for scene in images.scenes]
+            for scene, future in zip(images.scenes, futures, strict=True):
+                try:
+                    found.append(future.result())
+                except StudyError as error:
+                    on_error(str(error))
+                on_image(scene.name)
     except BrokenExecutor:
         raise StudyError("rd: a process was killed; fewer --workers take less memory") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
     if not found:
         raise StudyError(f"{shown(images.name)}: no picture could be measured")
     rows = chain.from_iterable(zip(*found, strict=True))  # from picture by picture to codec by codec
@@ -144,12 +141,8 @@ def _bd_rate(anchor: tuple, test: tuple, measure: str) -> float | None:
     return metrics.bd_rate(anchor, test, window) if window[0] < window[1] else None
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback of its own
-    torch.set_num_threads(1)  # there is a worker for each core
-
-
 def _measure_scene(scene: Scene, codecs: list[str]) -> list[dict]:
+    torch.set_num_threads(1)  # there is a worker for each core
     return measure_image(scene.name, scene.load(), codecs)
 
 

@@ -1,17 +1,26 @@
 """Records: what a run measured, where it came from, and files that are never half-written."""
 
 import contextlib
+import errno
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import BinaryIO
 
-from helpers import RESULTS, ROOT, StudyError
+from helpers import RESULTS, ROOT, StudyError, one_line
 from helpers.data.loading import shown
 
 PACKAGES = ("numpy", "pillow", "scikit-image", "torch")
+# What the next file would meet as well: no room, a quota, read-only, not allowed, a broken disk.
+LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class PlaceError(StudyError):
+    """Nothing can be written at a place, whatever the file: who writes many files there stops."""
 
 
 def environment() -> dict:
@@ -40,26 +49,55 @@ def write_record(record: dict, path: Path) -> None:
 
 
 def read_record(name: str) -> dict:
-    """A committed record of data/results by its name, without the extension."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    """A committed record of data/results by its name, without the extension. Raises StudyError, one line."""
+    path = RESULTS / f"{name}.json"
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise StudyError(f"{shown(path)}: can't be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise StudyError(f"{shown(path)}: is no record ({one_line(error)})") from None
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Writes beside the place, then renames: a reader, a kill or a full disk meets the old file or the new.
 
-    Raises StudyError, one line, where it can't be written.
+    What a kill leaves is a hidden file `.NAME.PROCESS.part`, which nobody reads. Raises StudyError, one
+    line, where it can't be written, PlaceError where no other file could be either.
     """
-    if path.is_dir():
-        raise StudyError(f"{shown(path)}: can't be written (is a folder)")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _beside(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+        Path(file.name).replace(path)
+
+
+def check_apart(source: Path, target: Path, doing: str) -> None:
+    """Raises StudyError where the place to write is the file to read: a result must not destroy it."""
+    with contextlib.suppress(OSError):  # one of them can't be looked at; whoever opens it tells
+        if target.samefile(source):
+            raise StudyError(f"{shown(target)}: is the file to {doing}; name another one to write")
+
+
+def check_place(path: Path) -> None:
+    """Raises StudyError where no file can be written: told before the work, not after."""
+    with _beside(path):
+        pass
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside a place, gone at the end; what can't be done there is raised as StudyError."""
+    name = path.name.encode(errors="ignore")[:200].decode(errors="ignore")  # with its ends at most 255 bytes
+    part = path.with_name(f".{name}.{os.getpid()}.part")
     try:
+        if path.is_dir():
+            raise StudyError(f"{shown(path)}: can't be written (is a folder)")
         with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
-        part.replace(path)
+            yield file
     except OSError as error:
-        raise StudyError(f"{shown(path)}: can't be written ({error.strerror})") from None
+        kind = PlaceError if error.errno in LASTING else StudyError
+        raise kind(f"{shown(path)}: can't be written ({error.strerror})") from None
     finally:
         with contextlib.suppress(OSError):  # where it could not be made it can't be removed
             part.unlink()

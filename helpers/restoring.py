@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from helpers import StudyError, jpeg
+from helpers import StudyError, jpeg, one_line
 from helpers.data import open_set
 from helpers.data.loading import ImageError, opened, shown
 from helpers.models import ConvolutionalNetwork
-from helpers.records import write_file
+from helpers.records import check_apart, write_file
 from helpers.training.pairs import to_tensor
 from helpers.weights import WEIGHTS, load_network
 
@@ -83,8 +83,7 @@ def restore_file(source: Path, target: Path, on_tile: Callable[[int], None] = la
     """
     if target.suffix.lower() not in WRITERS:
         raise StudyError(f"{shown(target)}: the ending must be one of {', '.join(WRITERS)}")
-    if target.exists() and target.samefile(source):
-        raise StudyError(f"{shown(target)}: is the file to restore; name another one to write")
+    check_apart(source, target, "restore")
     image, metadata, orientation = _read_jpeg(source)
     network = _restorer("y" if image.ndim == 2 else "rgb")
     count = len(tiles(*image.shape[:2]))
@@ -96,7 +95,7 @@ def restore_file(source: Path, target: Path, on_tile: Callable[[int], None] = la
     try:
         restored.save(buffer, kind, **options, **metadata)
     except (OSError, ValueError) as error:  # larger than the format holds
-        raise StudyError(f"{shown(target)}: can't be written ({' '.join(str(error).split())})") from None
+        raise StudyError(f"{shown(target)}: can't be written ({one_line(error)})") from None
     write_file(target, buffer.getvalue())
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from helpers import DATA, StudyError
+from helpers import DATA, StudyError, one_line
 from helpers.codec.network import CompressionConfig, CompressionNetwork
-from helpers.data.loading import shown
+from helpers.data.loading import ENDLESS, endless, shown
 from helpers.models import ConvolutionalNetwork, NetworkConfig
 from helpers.records import write_file
 
@@ -43,6 +43,8 @@ def load_network(
     task or space than asked for.
     """
     name = shown(path)
+    if endless(path):
+        raise StudyError(f"{name}: {ENDLESS}")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -50,22 +52,38 @@ def load_network(
     except FileNotFoundError:
         raise StudyError(f"{name}: does not exist") from None
     except (OSError, SafetensorError, ValueError, KeyError) as error:  # a header that is no longer one
-        raise StudyError(f"{name}: is no readable safetensors file ({_line(error)})") from None
+        raise StudyError(f"{name}: is no readable safetensors file ({one_line(error)})") from None
     if not {"network", "card", "sha256"} <= metadata.keys():
         raise StudyError(f"{name}: was not written by this project (no network, card and sha256 inside)")
     texts = {key: metadata[key] for key in ("network", "card")}
     if digest(tensors, texts) != metadata["sha256"]:
         raise StudyError(f"{name}: is damaged (its SHA-256 differs from the one written into it)")
-    card = json.loads(metadata["card"])
-    for what, wanted in (("task", task), ("space", space)):
-        if wanted is not None and card[what] != wanted:
-            raise StudyError(f"{name}: is of {what} {card[what]!r}, not {wanted!r}")
     try:
-        network = build(json.loads(metadata["network"]), card["task"])
+        card, config = json.loads(metadata["card"]), json.loads(metadata["network"])
+        for what, wanted in (("task", task), ("space", space)):
+            if wanted is not None and card[what] != wanted:
+                raise StudyError(f"{name}: is of {what} {card[what]!r}, not {wanted!r}")
+        _check_shapes(config, card["task"], tensors)
+        network = build(config, card["task"])
         network.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise StudyError(f"{name}: does not fit this version of the networks ({_line(error)})") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise StudyError(f"{name}: does not fit this version of the networks ({one_line(error)})") from None
     return network, card
+
+
+def _check_shapes(config: dict, task: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Raises ValueError where a configuration asks for other tensors: told before room is made for them."""
+    counts = [config.get(key, 0) for key in ("depth", "blocks", "analysis_blocks")]
+    layers = max(n for count in counts for n in (count if isinstance(count, list) else [count]))
+    if layers > max(64, len(tensors)):  # not every network has as many as its configuration says
+        raise ValueError(f"{layers} layers in {len(tensors)} tensors")
+    sizes = [config.get(key, 0) for key in ("fine", "coarse", "context")]
+    if task == "compress" and max(sizes) <= 256:  # small whatever else it says; to find out takes a second
+        return
+    with torch.device("meta"):  # where tensors have shapes and no values
+        shapes = {name: tensor.shape for name, tensor in build(config, task).state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ValueError("its tensors have other names or shapes than its network")
 
 
 def build(config: dict, task: str) -> ConvolutionalNetwork | CompressionNetwork:
@@ -82,7 +100,3 @@ def digest(tensors: dict[str, torch.Tensor], texts: dict[str, str] | None = None
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -36,6 +36,12 @@ def live1() -> ImageSet:
     return open_set("live1")
 
 
+@pytest.fixture(params=[1, pytest.param(10, marks=pytest.mark.long)], ids=["a tenth", "all"])
+def tenths(request: pytest.FixtureRequest) -> int:
+    """How many tenths of a large count a test goes through: one, and all of them with `-m long`."""
+    return request.param
+
+
 @dataclass(frozen=True)
 class Report:
     """A report made by the command in a copy of the project."""
@@ -43,6 +49,7 @@ class Report:
     folder: Path  # of the copy
     process: subprocess.CompletedProcess
     before: dict[str, str]  # fingerprints of the copy before the command
+    home: Path  # the folder of the user who gave it
 
     @property
     def pages(self) -> list[Path]:
@@ -58,7 +65,8 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         where = live1_folder().resolve()
     folder = copy_study(tmp_path_factory.mktemp(request.param) / "study")
     before = fingerprints(folder)
-    return Report(folder, run_helpers(folder, "report", live1=where), before)
+    home = tmp_path_factory.mktemp("home")
+    return Report(folder, run_helpers(folder, "report", live1=where, home=home), before, home)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ def copy_study(target: Path) -> Path:
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     if listed.returncode:  # an unpacked archive
-        ignored = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache", "report", "live1")
-        shutil.copytree(ROOT, target, dirs_exist_ok=True, ignore=ignored)
+        shutil.copytree(ROOT, target, dirs_exist_ok=True, ignore=_ignored)
         return target
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
@@ -27,15 +26,40 @@ def copy_study(target: Path) -> Path:
     return target
 
 
-def run_helpers(study: Path, *arguments: str, live1: Path | None = None) -> subprocess.CompletedProcess:
-    """`python -m helpers ARGUMENTS` in a copy, with LIVE1 from that folder or without LIVE1."""
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    """What .gitignore says, by its place: `helpers/report` is no rendered report."""
+    here = Path(folder)
+    found = {
+        ROOT / name for name in (".git", ".venv", ".hypothesis", "figures/report", "data/live1", "data/runs")
+    }
+    caches = shutil.ignore_patterns("__pycache__", ".*_cache", ".ipynb_checkpoints")(folder, names)
+    return {name for name in names if here / name in found} | caches
+
+
+def run_helpers(
+    study: Path, *arguments: str, live1: Path | None = None, home: Path | None = None
+) -> subprocess.CompletedProcess:
+    """`python -m helpers ARGUMENTS` in a copy, with LIVE1 from that folder or without LIVE1.
+
+    `home` stands for a user's own folder and, in its `tmp`, for the system's temporary one.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in ("LIVE1_DIR", "STUDY_MODE")}
+    if home is not None:
+        environment = at_home(home, environment)
     if live1 is not None:
         environment["LIVE1_DIR"] = str(live1)
     return subprocess.run(
         [sys.executable, "-m", "helpers", *arguments],
         cwd=study, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def at_home(home: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a user whose folder that is, and who has set nothing up."""
+    (home / "tmp").mkdir(exist_ok=True)
+    own = ("XDG_", "JUPYTER", "IPYTHON", "MPL")
+    kept = {key: value for key, value in environment.items() if not key.startswith(own)}
+    return kept | {"HOME": str(home), "TMPDIR": str(home / "tmp")}
 
 
 def fingerprints(folder: Path) -> dict[str, str]:

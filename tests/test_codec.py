@@ -2,12 +2,9 @@
 
 import io
 import json
-import os
-import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -496,24 +493,6 @@ def test_a_folder_is_done_and_its_bad_files_are_named(photograph, tmp_path):
     process = run("decode", tmp_path / "files", tmp_path / "back")
     assert process.returncode == 2 and "text.npic: is no file of this codec" in process.stderr
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["photograph.png"]
-
-
-@shipped
-def test_a_killed_encode_leaves_no_half_file(tmp_path):
-    (tmp_path / "in").mkdir()
-    for number in range(40):
-        Image.fromarray(noise(96, 96, 3, seed=number)).save(tmp_path / "in" / f"{number:02d}.png")
-    command = [sys.executable, "-m", "helpers", "encode", str(tmp_path / "in"), str(tmp_path / "out")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(tmp_path.glob("out/*.npic"))) < 5:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    files = list(tmp_path.glob("out/*.npic"))
-    assert 5 <= len(files) < 40
-    for file in files:
-        assert read(file.read_bytes()).width == 96
 
 
 @shipped

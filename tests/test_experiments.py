@@ -10,7 +10,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -193,31 +192,6 @@ def test_records_of_another_version_are_said_and_not_mixed(places):
     assert sweep.missing([TINY], said.append) == [TINY] and "is no record" in said[-1]
 
 
-def test_a_sweep_killed_half_way_goes_on(study):
-    command = [sys.executable, "-m", "helpers", "ablate", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=study, stdout=subprocess.DEVNULL, start_new_session=True)
-    files = study / "data" / "runs"
-    deadline = time.monotonic() + 120
-    while len(list(files.glob("*.json"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in files.glob("*.json")}
-    assert 2 <= len(finished) < 8 and all(json.loads(path.read_text())["scenes"] for path in finished)
-    group = os.getpgid(process.pid) if _alive(process.pid) else process.pid
-    deadline = time.monotonic() + 20
-    while _group_alive(group):  # its workers end by themselves
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    again = run_helpers(study, "ablate", "--workers", "2")
-    assert again.returncode == 0, again.stderr
-    assert f"8 runs in the grid, {8 - len(finished)} to do" in again.stdout
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
-    third = run_helpers(study, "ablate")
-    assert "8 runs in the grid, 0 to do" in third.stdout
-
-
 def test_a_second_call_of_the_recorded_grid_costs_nothing(study):
     tables = {name: pd.read_csv(path, dtype=str) for name, path in sweep.TABLES.items()}
     assert len(tables["runs"]) == len(grid("full"))
@@ -306,15 +280,3 @@ def _wait_for_workers(address: str, count: int) -> None:
 
     with Client(address, timeout=60) as client:
         client.wait_for_workers(count, timeout=60)
-
-
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
-def _group_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

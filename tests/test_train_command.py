@@ -75,9 +75,7 @@ def test_weights_card_and_record_are_written_and_the_checkpoint_is_gone(whole):
     assert record["macs_per_pixel"] > 0 and network.config.width == 16
 
 
-@pytest.mark.parametrize(
-    "seed", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 5))])
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(folder, whole, tmp_path, seed):
     chance, out = random.Random(seed), tmp_path / "weights.safetensors"
     checkpoint = out.with_suffix(".checkpoint.json")
@@ -94,9 +92,12 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(fold
         kills += process.poll() is None
         process.kill()
         process.wait()
+        if out.exists():
+            load_network(out)  # never half-written
         if out.with_suffix(".json").exists():
             break
         assert not checkpoint.exists() or json.loads(checkpoint.read_text())["state"]["step"] % 10 == 0
+    print(f"{kills} kills")
     assert kills >= 2
     assert leg(out)["weights_sha256"] == leg(whole)["weights_sha256"]
     assert out.read_bytes()[-1000:] == whole.read_bytes()[-1000:]

@@ -3,14 +3,15 @@
     bytes        what (numbers little-endian)
     0-3          magic, 4E 50 49 43, "NPIC"
     4            version of the format, 1
-    5            flags: 1 grey, 2 ICC profile, 4 EXIF, 8 alpha
+    5            flags: 1 grey, 2 ICC profile, 4 EXIF, 8 alpha, 16 fitted
     6            rate, 0 (smallest files) to 63
-    7-10         model: the first four bytes of the SHA-256 of the weights
+    7-10         model: the first four bytes of the SHA-256 of the weights, or of the start
     11-12        width - 1
     13-14        height - 1
     15-          for each of ICC, EXIF, alpha whose flag is set: its length, four bytes
     ...          ICC profile, EXIF, alpha (a PNG file of the plane), in this order
-    ...          the latent, to the end but four bytes
+    ...          the latent, to the end but four bytes; of a fitted file its networks before it
+                 (helpers/fitted/payload.py)
     last four    CRC-32 of all bytes before
 
 Every bit of the file is under the CRC-32: a range coder has no checks of its own and would decode a
@@ -25,7 +26,7 @@ from helpers import StudyError
 
 MAGIC, VERSION = b"NPIC", 1
 FIXED = struct.Struct("<4sBBB4sHH")
-GREY, PARTS = 1, {"icc": 2, "exif": 4, "alpha": 8}
+GREY, PARTS, FITTED = 1, {"icc": 2, "exif": 4, "alpha": 8}, 16
 MOST_PIXELS = 50_000_000  # a forged size must not fill the memory
 ENDING = ".npic"
 
@@ -47,11 +48,13 @@ class Container:
     icc: bytes = b""
     exif: bytes = b""
     alpha: bytes = b""
+    fitted: bool = False
 
     def to_bytes(self) -> bytes:
         """The whole file."""
         parts = {name: getattr(self, name) for name in PARTS}
-        flags = (GREY if self.grey else 0) | sum(PARTS[name] for name, part in parts.items() if part)
+        flags = GREY * self.grey | FITTED * self.fitted
+        flags |= sum(PARTS[name] for name, part in parts.items() if part)
         head = FIXED.pack(
             MAGIC, VERSION, flags, self.rate, self.model, self.width - 1, self.height - 1
         ) + b"".join(struct.pack("<I", len(part)) for part in parts.values() if part)
@@ -72,7 +75,7 @@ def read(data: bytes) -> Container:
     width, height = width + 1, height + 1
     if version != VERSION:
         raise CodecError(f"has format version {version}; this program reads version {VERSION}")
-    if rate > 63 or flags > 15:
+    if rate > 63 or flags > 31:
         raise CodecError(f"has rate {rate} and flags {flags}, which version 1 does not know")
     if width * height > MOST_PIXELS:
         raise CodecError(f"claims {width}x{height} pixels; at most {MOST_PIXELS:,} are decoded")
@@ -88,4 +91,5 @@ def read(data: bytes) -> Container:
         place += size
     if place > len(data) - 4:
         raise CodecError("has lengths that lead past its end")
-    return Container(width, height, rate, model, data[place:-4], bool(flags & GREY), **parts)
+    fitted = bool(flags & FITTED)
+    return Container(width, height, rate, model, data[place:-4], bool(flags & GREY), **parts, fitted=fitted)

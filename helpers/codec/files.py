@@ -1,28 +1,40 @@
 """The codec on files and folders: what travels along, and what is refused."""
 
 import io
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers import StudyError
-from helpers.codec.container import ENDING, CodecError, read
-from helpers.data.loading import opened, shown, to_array
-from helpers.records import write_file
+from helpers import StudyError, one_line
+from helpers.codec.container import ENDING, MAGIC, CodecError, read
+from helpers.data.loading import ENDLESS, endless, opened, shown, to_array
+from helpers.records import check_apart, write_file
 
 Encoder = Callable[..., tuple[bytes, np.ndarray]]
 
 
 def encode_file(source: Path, target: Path, encoder: Encoder) -> dict:
-    """Writes the compressed file of a picture; {width, height, bytes, bits_per_pixel, psnr in dB}.
+    """Writes what `encoded` makes of a picture; {width, height, bytes, bits_per_pixel, psnr in dB}.
+
+    Raises StudyError, one line, where the source can't be read or coded or the target can't be written;
+    nothing is written then.
+    """
+    data, done = encoded(source, encoder)
+    write_file(target, data)
+    return done
+
+
+def encoded(source: Path, encoder: Encoder) -> tuple[bytes, dict]:
+    """(compressed file, {width, height, bytes, bits_per_pixel, psnr in dB}) of a picture file.
 
     The picture is turned upright as its EXIF asks, EXIF is kept with the orientation set to 1, the ICC
     profile is kept, transparency is kept without loss beside the colours; otherwise the rules of
     `helpers.data.load_image` hold. `encoder` is called with (image, icc=, exif=, alpha=). Raises StudyError,
-    one line, where the source can't be read or coded or the target can't be written; nothing is written
-    then.
+    one line.
     """
     from helpers.metrics import psnr
 
@@ -31,9 +43,8 @@ def encode_file(source: Path, target: Path, encoder: Encoder) -> dict:
         data, decoded = encoder(image, **metadata)
     except CodecError as error:
         raise StudyError(f"{shown(source)}: {error}") from None
-    write_file(target, data)
     height, width = image.shape[:2]
-    return {
+    return data, {
         "width": width,
         "height": height,
         "bytes": len(data),
@@ -42,10 +53,16 @@ def encode_file(source: Path, target: Path, encoder: Encoder) -> dict:
     }
 
 
+def summary(target: Path, done: dict) -> str:
+    """One line of what `encode_file` returned."""
+    return (
+        f"{shown(target.name)}: {done['bytes']:,} bytes, {done['bits_per_pixel']:.3f} bits a pixel, "
+        f"{done['psnr']:.2f} dB"
+    )
+
+
 def _read_picture(source: Path) -> tuple[np.ndarray, dict[str, bytes]]:
     """(image, what travels beside it)."""
-    from helpers.codec.pictures import alpha_bytes
-
     with opened(source) as picture:
         metadata = {"icc": picture.info.get("icc_profile") or b""}
         picture = ImageOps.exif_transpose(picture)
@@ -70,9 +87,14 @@ def decode_file(source: Path, target: Path) -> None:
     data = read_file(source)
     try:
         found = read(data)
-        from helpers.codec.pictures import decode, plane_of
+        if found.fitted:
+            from helpers.fitted.payload import decode  # NumPy alone
 
-        picture = Image.fromarray(decode(data))
+            picture = Image.fromarray(decode(found))
+        else:
+            from helpers.codec.pictures import decode
+
+            picture = Image.fromarray(decode(data))
         if found.alpha:
             picture.putalpha(Image.fromarray(plane_of(found.alpha, found.height, found.width)))
     except CodecError as error:
@@ -83,7 +105,7 @@ def decode_file(source: Path, target: Path) -> None:
     try:
         picture.save(buffer, kind, **options, **{key: value for key, value in kept.items() if value})
     except (OSError, ValueError) as error:
-        raise StudyError(f"{shown(target)}: can't be written ({' '.join(str(error).split())})") from None
+        raise StudyError(f"{shown(target)}: can't be written ({one_line(error)})") from None
     write_file(target, buffer.getvalue())
 
 
@@ -103,14 +125,19 @@ def describe(source: Path) -> str:
     return (
         f"{shown(source)}: {found.width}x{found.height}, {kind}, rate {found.rate}, "
         f"{len(data):,} bytes, {8 * len(data) / (found.width * found.height):.3f} bits a pixel "
-        f"(latent {len(found.latent):,}{''.join(', ' + p for p in parts)}), model {found.model.hex()}"
+        f"(latent {len(found.latent):,}{''.join(', ' + p for p in parts)}), "
+        + ("fitted to the picture" if found.fitted else f"model {found.model.hex()}")
     )
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes. Raises StudyError, one line."""
+    """A file's bytes; of one that is not the codec's only the first few. Raises StudyError, one line."""
+    if endless(path):
+        raise StudyError(f"{shown(path)}: {ENDLESS}")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+            return head + file.read() if head == MAGIC else head
     except OSError as error:
         raise StudyError(f"{shown(path)}: can't be read ({error.strerror})") from None
 
@@ -118,12 +145,37 @@ def read_file(path: Path) -> bytes:
 def pairs(source: Path, target: Path, ending: str) -> list[tuple[Path, Path]]:
     """(file, where its result goes) of one file, or of every picture, or compressed file, of a folder."""
     if not source.is_dir():
+        check_apart(source, target, "encode" if ending == ENDING else "decode")
         return [(source, target)]
     if ending == ENDING:
         from helpers.data import open_set
 
         return [(scene.path, target / f"{scene.name}{ending}") for scene in open_set(source).scenes]
-    found = sorted(source.glob(f"*{ENDING}"))
+    found = sorted(p for p in source.glob(f"*{ENDING}") if p.name[0] != "." and not os.path.isdir(p))
     if not found:
         raise StudyError(f"{shown(source)}: holds no {ENDING} files")
     return [(path, target / f"{path.stem}{ending}") for path in found]
+
+
+def plane_of(alpha: bytes, height: int, width: int) -> np.ndarray:
+    """The alpha plane (height, width) that `alpha_bytes` wrote. Raises CodecError where it is none."""
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(alpha), formats=["PNG"]) as picture,
+        ):
+            if picture.mode != "L" or picture.size != (width, height):
+                raise CodecError("has an alpha plane of another size")
+            return np.array(picture)
+    except CodecError:
+        raise
+    except Exception as error:  # whatever a decoder raises, a bomb's size included
+        reason = one_line(error)
+        raise CodecError(f"has an alpha plane that can't be read ({reason})") from None
+
+
+def alpha_bytes(plane: np.ndarray) -> bytes:
+    """An alpha plane (H, W), kept without loss, as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(plane).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

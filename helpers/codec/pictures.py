@@ -1,12 +1,10 @@
 """Pictures to files of this codec and back; budgets; folders are the command's business."""
 
-import io
 from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
 
 from helpers import jpeg
 from helpers.codec.container import MOST_PIXELS, CodecError, Container, read
@@ -142,21 +140,3 @@ def _tiles(height: int, width: int, one: Callable, scale: int):
                 scale * (left - columns.start) : scale * (right - columns.start),
             ]
             yield (slice(scale * top, scale * bottom), slice(scale * left, scale * right)), inner
-
-
-def plane_of(alpha: bytes, height: int, width: int) -> np.ndarray:
-    """The alpha plane (height, width) that `alpha_bytes` wrote. Raises CodecError where it is none."""
-    try:
-        with Image.open(io.BytesIO(alpha), formats=["PNG"]) as picture:
-            if picture.mode != "L" or picture.size != (width, height):
-                raise CodecError("has an alpha plane of another size")
-            return np.array(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise CodecError(f"has an alpha plane that can't be read ({error})") from None
-
-
-def alpha_bytes(plane: np.ndarray) -> bytes:
-    """An alpha plane (H, W), kept without loss, as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(plane).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

@@ -1,10 +1,8 @@
 """LIVE1 into data/live1: from public repositories, a folder or an address, every file checked."""
 
-import contextlib
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from tqdm import tqdm
 
 from helpers import DATA, StudyError
 from helpers.data.sets import open_set
+from helpers.records import PlaceError, write_file
 
 TIMEOUT = 30  # seconds without an answer before the next source is tried
 
@@ -40,6 +39,8 @@ def fetch_live1(source: str | None = None, target: Path = DATA / "live1") -> int
             continue
         try:
             _fetch_one(name, expected, fetchers, path)
+        except PlaceError:  # nor could the rest be written
+            raise
         except _Unreachable as error:
             problems.append(str(error))
             break
@@ -72,7 +73,7 @@ def _fetch_one(name: str, expected: str, fetchers: list[Callable[[str], bytes]],
             errors.append(error)
             continue
         if _sha256(content) == expected:
-            _write(path, content)
+            write_file(path, content)
             return
         errors.append(StudyError("SHA-256 differs from data/live1.json: a damaged or other picture"))
     reason = " ".join(str(errors[-1]).split())
@@ -83,19 +84,6 @@ def _fetch_one(name: str, expected: str, fetchers: list[Callable[[str], bytes]],
 
 def _is_right(path: Path, expected: str) -> bool:
     return path.is_file() and _sha256(path.read_bytes()) == expected
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Beside its place, then renamed, so that no half-written file carries the right name."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:  # disk full, no permission
-        raise StudyError(f"{path.name}: can't be written ({error.strerror})") from None
-    finally:
-        with contextlib.suppress(OSError):  # where it could not be made it can't be removed
-            part.unlink()
 
 
 def _fetchers(card: dict, source: str | None) -> list[Callable[[str], bytes]]:

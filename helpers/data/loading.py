@@ -1,14 +1,17 @@
 """Any picture file to one array, by its content and by stated rules."""
 
+import contextlib
+import logging
+import os
+import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers import StudyError
+from helpers import StudyError, one_line
 
 
 class ImageError(StudyError):
@@ -18,6 +21,19 @@ class ImageError(StudyError):
 def shown(path: str | Path) -> str:
     r"""The path as messages show it: one line, characters that can't be printed as \n, \x1b, \udcff."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs and raises is told twice
+ENDLESS = "is a pipe or a device, not a file"
+
+
+def endless(path: Path) -> bool:
+    """Whether a path leads to a pipe, a device or a socket: reading it could wait or go on for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # whoever reads it tells
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def load_image(path: str | Path) -> np.ndarray:
@@ -32,14 +48,15 @@ def load_image(path: str | Path) -> np.ndarray:
     - transparency is laid over white;
     - of an animation the first frame counts.
 
-    Raises ImageError where the file is missing, empty, truncated, no picture, of floating-point
-    pixels, or larger than Pillow's limit against decompression bombs.
+    Raises ImageError where the file is missing, empty, truncated, no file or no picture, PostScript (a
+    program, which Pillow would have run), of floating-point pixels, or larger than Pillow's limit against
+    decompression bombs.
     """
     with opened(path) as picture:
         return to_array(ImageOps.exif_transpose(picture))
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
     """A Pillow picture, decoded; whatever goes wrong until the block ends is raised as ImageError."""
     path, name = Path(path), shown(path)
@@ -51,6 +68,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: can't be read ({getattr(error, 'strerror', error)})") from None
     if path.is_dir():
         raise ImageError(f"{name}: is a folder, not a picture")
+    if endless(path):
+        raise ImageError(f"{name}: {ENDLESS}")
     if size == 0:
         raise ImageError(f"{name}: is empty (0 bytes)")
     try:
@@ -58,7 +77,10 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")  # damage that matters raises; the rest must not litter stderr
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                picture.load()
+                if picture.format == "EPS":
+                    raise ImageError(f"{name}: is PostScript, a program and no picture")
+                with _silent() if picture.format == "TIFF" else contextlib.nullcontext():
+                    picture.load()
                 yield picture
     except ImageError:
         raise
@@ -68,8 +90,20 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     except Image.UnidentifiedImageError:
         raise ImageError(f"{name}: is not a picture that Pillow can read") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ImageError(f"{name}: can't be read ({reason})") from None
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """While it lasts nothing reaches stderr, where libtiff tells, past Python, what is raised anyway."""
+    with open(os.devnull, "wb") as nowhere, contextlib.ExitStack() as at_the_end:
+        with contextlib.suppress(OSError):  # a process may have no stderr
+            kept = os.dup(2)
+            at_the_end.callback(os.close, kept)
+            at_the_end.callback(os.dup2, kept, 2)
+            os.dup2(nowhere.fileno(), 2)
+        yield
 
 
 def to_array(picture: Image.Image) -> np.ndarray:
@@ -80,10 +114,13 @@ def to_array(picture: Image.Image) -> np.ndarray:
     if picture.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
     if picture.mode.startswith("I"):  # 16-bit grey, which Pillow keeps in "I;16" or in 32-bit "I"
-        grey = np.asarray(picture).astype(np.int64)
+        grey = np.asarray(picture)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("integer pixels outside 0..65535")
-        return np.rint(grey * (255 / 65535)).astype(np.uint8)
+        grey = grey.astype(np.uint32)  # in place from here: there can be 89 million
+        grey += 128
+        grey //= 257  # grey * 255 / 65535, rounded
+        return grey.astype(np.uint8)
     if picture.has_transparency_data:
         grey = picture.mode in ("1", "L", "LA", "La")
         picture = picture.convert("RGBA")

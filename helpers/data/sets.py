@@ -4,6 +4,7 @@ import json
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from helpers import DATA, StudyError
-from helpers.data.loading import ImageError, load_image, shown
+from helpers.data.loading import ImageError, endless, load_image, shown
 
 SAMPLES = (
     "astronaut", "coffee", "motorcycle_left", "chelsea",  # colour
@@ -103,7 +104,7 @@ def live1_folder() -> Path | None:
     named = os.environ.get("LIVE1_DIR")
     if named:
         if not Path(named).is_dir():
-            raise StudyError(f"LIVE1_DIR: {named} is not a folder")
+            raise StudyError(f"LIVE1_DIR: {shown(named)} is not a folder")
         return Path(named)
     folder = DATA / "live1"
     return folder if folder.is_dir() and any(folder.glob("*.bmp")) else None
@@ -142,11 +143,11 @@ def _read_layout(folder: Path) -> tuple[tuple[Scene, ...], str]:
     references = folder / "refimgs"
     if not references.is_dir():
         paths = _pictures(folder)
-        stems = [path.stem for path in paths]
-        names = [p.stem if stems.count(p.stem) == 1 else p.name for p in paths]  # a.png beside a.jpg
+        taken = Counter([p.stem for p in paths] + [p.name for p in paths if p.suffix])
+        names = [p.stem if taken[p.stem] == 1 else p.name for p in paths]  # a.png beside a.jpg, or a.png.gif
         return tuple(map(Scene, names, paths)), "flat"
     paths = _pictures(references)
-    if (folder / "jpeg" / "info.txt").exists():
+    if (folder / "jpeg" / "info.txt").is_file():
         versions = _live_versions(folder / "jpeg" / "info.txt")
         return tuple(Scene(p.stem, p, versions.get(p.name, {})) for p in paths), "live"
     versions = {path.stem: {} for path in paths}
@@ -183,13 +184,12 @@ def _live_versions(info: Path) -> dict[str, dict[str, Path]]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Files of a folder that are pictures by content, or claim to be by their extension, sorted."""
+    """Files of a folder that are pictures by content, or claim to be by their extension, sorted.
+
+    Links that lead nowhere and pipes count if they claim to be; folders don't, whatever their names.
+    """
     named = {ext for ext, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = sorted(
-        p
-        for p in folder.iterdir()
-        if not p.name.startswith(".") and (p.is_file() or not p.exists())  # links that lead nowhere count
-    )
+    files = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not os.path.isdir(p))
     pictures = [p for p in files if p.suffix.lower() in named or _looks_like_picture(p)]
     if not pictures:
         raise StudyError(f"{shown(folder)}: holds no pictures")
@@ -197,6 +197,8 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _looks_like_picture(path: Path) -> bool:
+    if endless(path):
+        return False
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path):
             return True

@@ -1,27 +1,27 @@
 """Many runs: those that are missing go through an executor, each leaves a file, tables gather them."""
 
 import json
-import os
-import signal
-import threading
+import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 
-from helpers import DATA, RESULTS, StudyError
+from helpers import DATA, RESULTS, StudyError, one_line
 from helpers.data.loading import shown
 from helpers.experiments.grid import VERSION, Run
 from helpers.experiments.run import measure
-from helpers.records import write_file, write_record
+from helpers.processes import alone
+from helpers.records import check_place, write_file, write_record
 
 FILES = DATA / "runs"  # one file a run, NAME.json; what is worth keeping is gathered into the tables
 # `runs` comes last: a key that stands there has its rows in the others.
 TABLES = {name: RESULTS / f"ablation_{name}.csv" for name in ("scenes", "curves", "runs")}
+PATIENCE = 60  # seconds that a cluster may have no worker at all: someone may be starting new ones
+LOOK_EVERY = 5  # seconds
 RUN_COLUMNS = ["key", "version", "parameters", "macs_per_pixel", "seconds", "steps", "pixels", "diverged"]
 RUN_COLUMNS += ["commit", "python", "torch", "processor", "run"]
 
@@ -38,71 +38,94 @@ def sweep(
     on_done: Callable[[dict], None],
     on_error: Callable[[str], None],
     function: Callable[[Run], dict] = measure,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Runs each on an executor and writes its file as soon as it is done.
 
     A run that fails goes to on_error(line), the rest is done. Raises StudyError where the executor
-    itself is lost; what was finished is kept.
+    itself is lost, or a cluster has had no worker for PATIENCE seconds, of which on_note(line) hears
+    when they begin; what was finished is kept.
     """
-    FILES.mkdir(parents=True, exist_ok=True)
-    lost = ""
+    _make_folder()
+    lost, empty_since = "", None
+    workers = getattr(executor, "workers", lambda: 1)  # how many there are; a broken pool tells by itself
     try:
-        waiting = {executor.submit(function, run): run for run in runs}
+        runs_of = {executor.submit(function, run): run for run in runs}
     except BrokenExecutor:
         raise StudyError("ablate: a worker process was killed; the same command goes on") from None
-    for future in as_completed(waiting):
-        run = waiting[future]
-        try:
-            record = future.result()
-        except BrokenExecutor:  # all that wait end alike; those that had finished are still written
-            lost = "a worker process was killed"
-        except Exception as error:  # a run's own failure, or a cluster's way to say that it is gone
-            if type(error).__name__ in ("FutureCancelledError", "CancelledError", "CommClosedError"):
-                lost = "the cluster was lost"
+    waiting = set(runs_of)
+    while waiting:
+        done, waiting = wait(waiting, LOOK_EVERY, FIRST_COMPLETED)
+        for future in done:
+            try:
+                record = future.result()
+            except BrokenExecutor:  # all that wait end alike; those that had finished are still written
+                lost = "a worker process was killed"
+            except Exception as error:  # a run's own failure, or a cluster's way to say that it is gone
+                if type(error).__name__ in ("FutureCancelledError", "CancelledError", "CommClosedError"):
+                    lost = "the cluster was lost"
+                else:
+                    reason = one_line(error)
+                    on_error(f"{runs_of[future].key()}: failed ({type(error).__name__}: {reason})")
             else:
-                reason = " ".join(str(error).split())[:200]
-                on_error(f"{run.key()}: failed ({type(error).__name__}: {reason})")
-        else:
-            write_record(record, FILES / f"{record['key']}.json")
-            on_done(record)
+                write_record(record, FILES / f"{record['key']}.json")
+                on_done(record)
+        if done or workers():
+            empty_since = None
+        elif empty_since is None:
+            empty_since = time.monotonic()
+            on_note(f"the cluster has no worker; the sweep waits {PATIENCE} s for one")
+        elif time.monotonic() - empty_since > PATIENCE:
+            lost, waiting = f"the cluster has had no worker for {PATIENCE} s", set()
     if lost:
         raise StudyError(f"ablate: {lost}; the same command goes on")
 
 
 @contextmanager
-def processes(count: int):
-    """An executor of so many processes of one thread each, which end with this one, however it ends."""
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _start_worker, (os.getpid(),))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
 def cluster(address: str):
-    """An executor of the workers of a Dask scheduler. Raises StudyError where it can't be reached."""
+    """An executor of the workers of a Dask scheduler, and how many there are at a time, `workers()`.
+
+    Raises StudyError where the scheduler can't be reached or has none.
+    """
     try:
         from dask.distributed import Client
     except ImportError:
         raise StudyError("ablate: --cluster needs `pip install distributed`") from None
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is told once, by the sweep
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise StudyError(f"{shown(address)}: no Dask scheduler can be reached there ({reason})") from None
     with client:
         if not client.scheduler_info()["workers"]:
             raise StudyError(f"{shown(address)}: the scheduler has no workers")
-        yield client.get_executor(pure=False, retries=2)  # a worker may die, its runs go elsewhere
+
+        def workers() -> int:
+            try:
+                return len(client.sync(client.scheduler.identity, callback_timeout=10)["workers"])
+            except (OSError, TimeoutError):  # a scheduler that is gone, or says nothing
+                return 0
+
+        executor = client.get_executor(pure=False, retries=2)  # a worker may die, its runs go elsewhere
+        executor.workers = workers
+        yield executor
 
 
 def gather(runs: Iterable[Run], on_note: Callable[[str], None]) -> None:
     """Writes the tables of all finished runs of a grid, in its order, from files and former tables.
 
     Former rows of this version that the grid does not ask for any more are kept behind them; other
-    records, of other versions or of quick runs, are counted in one line and left out.
+    records, of other versions or of quick runs, are counted in one line and left out. One process at a
+    time does it, so that the tables fit each other.
     """
+    _make_folder()
+    with alone(FILES / ".tables.lock", "rebuilds the tables", wait=True):
+        _gather(runs, on_note)
+
+
+def _gather(runs: Iterable[Run], on_note: Callable[[str], None]) -> None:
     former = {name: read_table(name).groupby("key", sort=False) for name in TABLES}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     keys = [run.key() for run in dict.fromkeys(runs)]
@@ -125,11 +148,28 @@ def gather(runs: Iterable[Run], on_note: Callable[[str], None]) -> None:
 
 
 def read_table(name: str) -> pd.DataFrame:
-    """A gathered table: `runs` (a row a run), `scenes` (a row a run and scene), `curves` (and point)."""
+    """A gathered table: `runs` (a row a run), `scenes` (a row a run and scene), `curves` (and point).
+
+    Raises StudyError where it can't be read.
+    """
     try:
-        return pd.read_csv(TABLES[name], dtype={"key": str, "commit": str})
+        table = pd.read_csv(TABLES[name], dtype={"key": str, "commit": str})
+        if lacking := {*(RUN_COLUMNS if name == "runs" else ["key"])} - {*table.columns}:
+            raise ValueError(f"it has no column {min(lacking)}")
+        return table
     except FileNotFoundError:
         return pd.DataFrame(columns=RUN_COLUMNS if name == "runs" else ["key"])
+    except (OSError, ValueError) as error:
+        reason = one_line(error)
+        raise StudyError(f"{shown(TABLES[name])}: is no table of runs ({reason})") from None
+
+
+def _make_folder() -> None:
+    try:
+        FILES.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{shown(FILES)}: can't be made a folder ({error.strerror})") from None
+    check_place(FILES / "run.json")
 
 
 def _rows(name: str, record: dict) -> pd.DataFrame:
@@ -157,13 +197,3 @@ def _file(key: str, on_note: Callable[[str], None]) -> dict | None:
         reason = f"{type(error).__name__}"
     on_note(f"{shown(path)}: is no record ({reason}); it will be run again")
     return None
-
-
-def _start_worker(parent: int) -> None:
-    def watch() -> None:  # a killed parent can't tell its workers
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback of its own
-    threading.Thread(target=watch, daemon=True).start()

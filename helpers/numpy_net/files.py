@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import StudyError
-from helpers.data.loading import shown
+from helpers import StudyError, one_line
+from helpers.data.loading import ENDLESS, endless, shown
 from helpers.numpy_net.parts import Layer
 from helpers.records import write_file
 
@@ -32,6 +32,8 @@ def load(network: Layer, path: Path | str) -> None:
     Raises StudyError for a file that can't be read, isn't whole, or is another network's.
     """
     path = Path(path)
+    if endless(path):
+        raise StudyError(f"{shown(path)}: {ENDLESS}")
     try:
         with path.open("rb") as stream, np.lib.npyio.NpzFile(stream) as file:  # refuses what could run code
             arrays = dict(file)
@@ -39,7 +41,7 @@ def load(network: Layer, path: Path | str) -> None:
     except OSError as error:
         raise StudyError(f"{shown(path)}: can't be read ({error.strerror})") from None
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:80]
+        reason = one_line(error)
         raise StudyError(f"{shown(path)}: not a whole weights file ({reason})") from None
     if layers != str(network):
         found = " ".join(layers.split())[:300]

@@ -10,7 +10,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 from traitlets.config import Config
 
-from helpers import StudyError
+from helpers import StudyError, one_line
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -27,7 +27,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     try:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # JSON, Unicode and schema errors alike
-        raise StudyError(f"{path}: is not a notebook ({' '.join(str(error).split())[:200]})") from None
+        raise StudyError(f"{path}: is not a notebook ({one_line(error)})") from None
     try:
         with tempfile.TemporaryDirectory() as folder:
             config = Config()

@@ -2,19 +2,21 @@
 
 import contextlib
 import glob
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
-from helpers import StudyError
-from helpers.data.loading import shown
+from helpers import StudyError, one_line
+from helpers.data.loading import ENDLESS, endless, shown
 from helpers.records import write_file
 
+UNFIT = (OSError, SafetensorError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 Parts = dict[str, nn.Module | torch.optim.Optimizer]
 
 
@@ -38,9 +40,10 @@ class Checkpoints:
             for name, tensor in _tensors(holder).items()
         }
         target = self.path.with_name(f"{self.path.stem}-{state['step']}.safetensors")
-        content = {"about": self.about, "tensors": target.name, "state": state}
+        content, data = {"about": self.about, "tensors": target.name, "state": state}, save(tensors)
+        content["sha256"] = _digest(content, data)
         try:
-            write_file(target, save(tensors))
+            write_file(target, data)
             write_file(self.path, (json.dumps(content) + "\n").encode())
         except StudyError as error:
             raise StudyError(f"{error}; training stopped, {self.kept()}") from None
@@ -55,27 +58,41 @@ class Checkpoints:
     def load(self, parts: Parts) -> dict:
         """State of the checkpoint, after filling all parts. Raises StudyError where it doesn't fit them."""
         content = self.read()
-        target = self.path.with_name(content["tensors"])
         try:
-            tensors = load_file(target)
+            target = self.path.with_name(content["tensors"])
+        except (TypeError, ValueError):
+            raise StudyError(f"{shown(self.path)}: is no checkpoint (it names no tensors)") from None
+        try:
+            data = b"" if endless(target) else target.read_bytes()
+            if content.get("sha256", _digest(content, data)) != _digest(content, data):
+                raise ValueError("it or its tensors are damaged: the SHA-256 differs")
+            tensors = load(data)
             for part, holder in parts.items():
                 prefix = f"{part}/"
                 own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
                 _fill(holder, own)
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+        except UNFIT as error:
+            reason = one_line(error)
             raise StudyError(f"{shown(target)}: can't be resumed from ({reason})") from None
         return content["state"]
 
     def read(self) -> dict:
-        """The JSON file: about, tensors, state. Raises StudyError where there is none."""
+        """The JSON file: about, tensors, state, sha256 of all. Raises StudyError where there is none.
+
+        A checkpoint of a former version has no sha256, and nothing else in its place.
+        """
+        if endless(self.path):
+            raise StudyError(f"{shown(self.path)}: {ENDLESS}")
         try:
             content = json.loads(self.path.read_text())
-            return {key: content[key] for key in ("about", "tensors", "state")}
+            if {*content} - {"sha256"} != {"about", "tensors", "state"}:
+                raise ValueError("it has other entries")
+            return content
         except FileNotFoundError:
             raise StudyError(f"{shown(self.path)}: there is no checkpoint to resume from") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StudyError(f"{shown(self.path)}: is no checkpoint ({error})") from None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            reason = one_line(error)
+            raise StudyError(f"{shown(self.path)}: is no checkpoint ({reason})") from None
 
     def remove(self) -> None:
         """Removes the checkpoint of a training that is finished."""
@@ -89,6 +106,12 @@ class Checkpoints:
                 if old != but:
                     with contextlib.suppress(OSError):  # no harm is done if it stays
                         old.unlink()
+
+
+def _digest(content: dict, tensors: bytes) -> str:
+    """SHA-256 of a checkpoint but for the digest itself: other tensors or another state give another one."""
+    said = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said).encode() + tensors).hexdigest()
 
 
 def _tensors(holder: nn.Module | torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from helpers import StudyError
 from helpers.codec.network import CODECS, CompressionNetwork, macs_of
 from helpers.data.loading import shown
 from helpers.models import NETWORKS, ConvolutionalNetwork, count_parameters, macs_per_pixel
+from helpers.processes import alone
 from helpers.records import environment, write_record
 from helpers.rounding import start_from_pixels
 from helpers.training.checkpoint import Checkpoints
@@ -43,9 +44,16 @@ def run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
     _check_options(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    if place().rank:
+        _run(options, lambda line: None)  # the first process says it for all
+        return
+    lock = options.out.with_name(f".{options.out.stem}.lock")
+    with alone(lock, f"trains {shown(options.out.name)}"):
+        _run(options, complain)
+
+
+def _run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
     device, rank, world = place()
-    if rank:
-        complain = lambda line: None  # noqa: E731 the first process says it for all
     checkpoints = Checkpoints(
         options.out.with_suffix(".checkpoint.json"), options.checkpoint_seconds, options.resume
     )

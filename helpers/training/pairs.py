@@ -50,7 +50,7 @@ class Photographs:
         """SHA-256 of all pixels: two runs with the same one drew from the same pictures."""
         found = hashlib.sha256()
         for name, image in zip(self.names, self.images, strict=True):
-            found.update(f"{name} {image.shape}".encode())
+            found.update(f"{name} {image.shape}".encode(errors="surrogateescape"))  # names may be no text
             found.update(np.ascontiguousarray(image))
         return found.hexdigest()
 
