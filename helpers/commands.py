@@ -149,12 +149,12 @@ def restore(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from helpers.data.loading import shown
-    from helpers.records import PlaceError
+    from helpers.records import PlaceError, make_folder
     from helpers.restoring import jpeg_files, restore_file
 
     pairs, failed = jpeg_files(options.source, options.target), 0
     if options.source.is_dir():
-        _make_folder(options.target)
+        make_folder(options.target)
     for source, target in pairs:
         with tqdm(desc=shown(source.name), unit="tile", disable=None, leave=len(pairs) == 1) as bar:
 
@@ -220,11 +220,11 @@ def _each(files: list[tuple[Path, Path]], options: argparse.Namespace, one: Call
     """one(source, target) for each, with a progress bar for a folder; its text is printed. Status 0 or 2."""
     from tqdm import tqdm
 
-    from helpers.records import PlaceError
+    from helpers.records import PlaceError, make_folder
 
     failed = 0
     if options.source.is_dir():
-        _make_folder(options.target)
+        make_folder(options.target)
     with tqdm(files, unit="file", disable=None if len(files) > 1 else True) as bar:
         for source, target in bar:
             try:
@@ -239,13 +239,6 @@ def _each(files: list[tuple[Path, Path]], options: argparse.Namespace, one: Call
     if len(files) > 1:
         print(f"{len(files) - failed} of {len(files)} files done")
     return 2 if failed else 0
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"{path}: can't be made a folder ({error.strerror})") from None
 
 
 def bench(options: argparse.Namespace) -> int:

@@ -79,6 +79,14 @@ def check_apart(source: Path, target: Path, doing: str) -> None:
             raise StudyError(f"{shown(target)}: is the file to {doing}; name another one to write")
 
 
+def make_folder(path: Path) -> None:
+    """A folder, and those above it, where there is none. Raises StudyError, one line."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{shown(path)}: can't be made a folder ({error.strerror})") from None
+
+
 def check_place(path: Path) -> None:
     """Raises StudyError where no file can be written: told before the work, not after."""
     with _beside(path):

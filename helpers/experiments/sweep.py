@@ -22,6 +22,7 @@ FILES = DATA / "runs"  # one file a run, NAME.json; what is worth keeping is gat
 TABLES = {name: RESULTS / f"ablation_{name}.csv" for name in ("scenes", "curves", "runs")}
 PATIENCE = 60  # seconds that a cluster may have no worker at all: someone may be starting new ones
 LOOK_EVERY = 5  # seconds
+LOST = ("FutureCancelledError", "CancelledError", "CommClosedError")  # what Dask raises when it is gone
 RUN_COLUMNS = ["key", "version", "parameters", "macs_per_pixel", "seconds", "steps", "pixels", "diverged"]
 RUN_COLUMNS += ["commit", "python", "torch", "processor", "run"]
 
@@ -62,7 +63,7 @@ def sweep(
             except BrokenExecutor:  # all that wait end alike; those that had finished are still written
                 lost = "a worker process was killed"
             except Exception as error:  # a run's own failure, or a cluster's way to say that it is gone
-                if type(error).__name__ in ("FutureCancelledError", "CancelledError", "CommClosedError"):
+                if type(error).__name__ in LOST:
                     lost = "the cluster was lost"
                 else:
                     reason = one_line(error)

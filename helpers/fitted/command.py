@@ -12,10 +12,10 @@ from helpers import StudyError
 from helpers.codec.container import ENDING
 from helpers.codec.files import encode_file, encoded, pairs, summary
 from helpers.data.loading import shown
-from helpers.experiments.sweep import cluster
+from helpers.experiments.sweep import LOST, cluster
 from helpers.fitted.encoding import Attempt, Encoder, Wish
 from helpers.processes import processes
-from helpers.records import check_place, write_file
+from helpers.records import PlaceError, check_place, make_folder, write_file
 
 DEFAULT_RATE = 32
 
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     files = pairs(options.source, options.target, ENDING)
     if not options.source.is_dir():
         return _one(*files[0], wish, options.resume)
-    options.target.mkdir(parents=True, exist_ok=True)
+    make_folder(options.target)
     return _folder(files, wish, options)
 
 
@@ -63,11 +63,15 @@ def _folder(files: list[tuple[Path, Path]], wish: Wish, options: argparse.Namesp
                 data, done = future.result()
                 write_file(target, data)
                 bar.write(summary(target, done))
-            except BrokenExecutor:
-                raise StudyError("encode: a worker process was killed; --resume goes on") from None
+            except PlaceError:  # nor could the rest be written
+                raise
             except StudyError as error:
                 failed += 1
                 bar.write(str(error), file=sys.stderr)
+            except Exception as error:
+                if not isinstance(error, BrokenExecutor) and type(error).__name__ not in LOST:
+                    raise
+                raise StudyError("encode: a worker or the cluster was lost; --resume goes on") from None
             bar.update()
     print(f"{len(files) - failed} of {len(files)} files done")
     return 2 if failed else 0

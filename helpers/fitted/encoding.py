@@ -1,6 +1,5 @@
 """A picture fitted within a budget of time: whole files on the way, the best so far, a state to resume."""
 
-import contextlib
 import hashlib
 import json
 import math
@@ -91,6 +90,8 @@ class Encoder:
     ):
         self.wish, self.state, self.resume, self.most = wish, state, resume, None
         self.on_step, self.on_attempt, self.interrupted = on_step, on_attempt, False
+        self.best: Attempt | None = None  # so far
+        self.spent = 0.0  # seconds
 
     def __call__(self, image: np.ndarray, **metadata: bytes) -> tuple[bytes, np.ndarray]:
         """(file, what it decodes to) of a uint8 image (H, W) or (H, W, 3); metadata: icc, exif, alpha.
@@ -104,27 +105,28 @@ class Encoder:
         if height * width > MOST_PIXELS or max(height, width) > 2**16:
             raise CodecError(f"is {width}x{height}; at most {MOST_PIXELS:,} pixels can be fitted")
         self.most = self.wish.bytes_of(height * width)
-        fit, spent, best = Fit(image, lagrangian(self.wish.rate)), 0.0, None
+        fit, self.best, self.spent = Fit(image, lagrangian(self.wish.rate)), None, 0.0
         name = hashlib.sha256(image.tobytes() + repr((image.shape, self.wish.rate)).encode()).hexdigest()
         if self.resume:
-            spent, best = self._load(fit, name, image, metadata)
+            self._load(fit, name, image)
         try:
-            best = self._fitted(fit, spent, best, name, metadata, image)
+            self._fit(fit, name, metadata, image)
         except KeyboardInterrupt:
             self.interrupted = True
-            with contextlib.suppress(CodecError):
-                best = self._better(best, self._attempt(fit, image, metadata, searched=False), fit)
-        if best is None or not self._within(best):
-            least = f"{len(best.data):,} bytes" if best else "more bytes"
-            raise CodecError(f"takes {least} after this time; {self.most or 0:,} were not reached")
+            self._try(fit, image, metadata, searched=False)
+            self._save(fit, name)
+        if not self._within(self.best):
+            size = f"{len(self.best.data):,} bytes"
+            raise CodecError(f"takes {size} after this time; {self.most:,} were not reached")
         if self.state and not self.interrupted:
             self.state.unlink(missing_ok=True)
-        return best.data, best.picture
+        return self.best.data, self.best.picture
 
-    def _fitted(self, fit: Fit, spent: float, best, name: str, metadata: dict, image: np.ndarray) -> Attempt:
-        seconds, start, dear, last = self.wish.seconds, time.monotonic() - spent, 0.0, spent
+    def _fit(self, fit: Fit, name: str, metadata: dict, image: np.ndarray) -> None:
+        seconds, start, dear, last = self.wish.seconds, time.monotonic() - self.spent, 0.0, self.spent
         mean = None  # of error and bits, over the last windows
         while (spent := time.monotonic() - start) < seconds:
+            self.spent = spent
             found = np.array(fit.step(spent / seconds))
             mean = found if mean is None else 0.98 * mean + 0.02 * found
             if spent > EARLY * seconds:
@@ -132,21 +134,19 @@ class Encoder:
             self.on_step(spent / seconds, -10 * math.log10(max(mean[0], 1e-9)), mean[1])
             if spent - last > max(SOONEST * seconds, dear / SHARE):
                 last, before = spent, time.monotonic()
-                attempt = self._attempt(fit, image, metadata, searched=False)
-                best = self._better(best, attempt, fit)
-                self._save(fit, spent, best, name)
+                self._try(fit, image, metadata, searched=False)
+                self._save(fit, name)
                 dear = time.monotonic() - before
-        best = self._better(best, self._attempt(fit, image, metadata, searched=True), fit)
-        while not self._within(best) and time.monotonic() - start < (1 + OVERTIME) * seconds:
-            fit.cost *= max(1.1, (len(best.data) / (AIM * (self.most or 1))) ** 2)
+        self._try(fit, image, metadata, searched=True)
+        while not self._within(self.best) and time.monotonic() - start < (1 + OVERTIME) * seconds:
+            fit.cost *= max(1.1, (len(self.best.data) / (AIM * self.most)) ** 2)
             until = time.monotonic() + SHARE * seconds
             while time.monotonic() < until:
                 fit.step(LATE)
-            best = self._better(best, self._attempt(fit, image, metadata, searched=True), fit)
-        return best
+            self._try(fit, image, metadata, searched=True)
 
-    def _attempt(self, fit: Fit, image: np.ndarray, metadata: dict, searched: bool) -> Attempt:
-        """The fit as a whole file now."""
+    def _try(self, fit: Fit, image: np.ndarray, metadata: dict, searched: bool) -> None:
+        """Makes a whole file of the fit now, and keeps the better one."""
         values = {name: adam.value.cpu() for name, adam in fit.weights.items()}
         shifts = best_shifts(fit, values) if searched else SHIFTS
         weights = whole_weights({name: value.numpy() for name, value in values.items()}, shifts, fit.start)
@@ -159,18 +159,18 @@ class Encoder:
         picture = picture_of(weights, decoded, image.ndim == 2)
         error = float(np.square((picture.astype(np.float64) - image) / 255).mean())
         attempt = Attempt(file.to_bytes(), picture, error)
+        self.best = attempt if self.best is None else self._better(self.best, attempt, fit)
         self.on_attempt(attempt)
-        return attempt
 
-    def _better(self, best: Attempt | None, other: Attempt, fit: Fit) -> Attempt:
-        if best is None or self._within(best) != self._within(other):
-            return other if best is None or self._within(other) else best
-        if not self._within(best):
-            return min(best, other, key=lambda attempt: len(attempt.data))
-        if self.most is not None:
-            return min(best, other, key=lambda attempt: attempt.error)
+    def _better(self, one: Attempt, other: Attempt, fit: Fit) -> Attempt:
         bit = fit.cost * 8 / fit.pixels
-        return min(best, other, key=lambda attempt: attempt.error + bit * len(attempt.data))
+
+        def cost(attempt: Attempt) -> tuple[bool, float]:
+            if not self._within(attempt):
+                return True, len(attempt.data)
+            return False, attempt.error + (bit * len(attempt.data) if self.most is None else 0)
+
+        return min(one, other, key=cost)
 
     def _within(self, attempt: Attempt) -> bool:
         return self.most is None or len(attempt.data) <= self.most
@@ -183,21 +183,21 @@ class Encoder:
         wanted = max(AIM * self.most - NETWORKS, 100) * 8
         fit.cost *= min(max(bits / wanted, 0.5), 2) ** STEER
 
-    def _save(self, fit: Fit, spent: float, best: Attempt, name: str) -> None:
+    def _save(self, fit: Fit, name: str) -> None:
         if self.state is None:
             return
         tensors = {
             "random": fit.generator.get_state(),
-            "file": torch.frombuffer(bytearray(best.data), dtype=torch.uint8),
+            "file": torch.frombuffer(bytearray(self.best.data), dtype=torch.uint8),
         }
         for key, adam in _tensors(fit):
             tensors |= {f"{key} {part}": getattr(adam, part).cpu() for part in ("value", "first", "second")}
-        place = {"spent": spent, "cost": fit.cost, "steps": fit.steps, "visits": fit.visits, "of": name}
+        place = {"spent": self.spent, "cost": fit.cost, "steps": fit.steps, "visits": fit.visits, "of": name}
         texts = {"fit": json.dumps(place)}
         write_file(self.state, save(tensors, {**texts, "sha256": digest(tensors, texts)}))
 
-    def _load(self, fit: Fit, name: str, image: np.ndarray, metadata: dict) -> tuple[float, Attempt]:
-        """(seconds spent, best file so far) of the state, whose tensors the fit takes over."""
+    def _load(self, fit: Fit, name: str, image: np.ndarray) -> None:
+        """Takes over the state: tensors, seconds, the best file so far."""
         if endless(self.state):
             raise StudyError(f"{shown(self.state)}: {ENDLESS}")
         try:
@@ -210,8 +210,7 @@ class Encoder:
         except FileNotFoundError:
             raise StudyError(f"{shown(self.state)}: does not exist; there is nothing to go on from") from None
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            reason = one_line(error)
-            raise StudyError(f"{shown(self.state)}: is no state of a fit ({reason})") from None
+            raise StudyError(f"{shown(self.state)}: is no state of a fit ({one_line(error)})") from None
         if place["of"] != name:
             raise StudyError(f"{shown(self.state)}: belongs to another picture or rate")
         for key, adam in _tensors(fit):
@@ -220,9 +219,10 @@ class Encoder:
         fit.generator.set_state(tensors["random"])
         data = tensors["file"].numpy().tobytes()
         fit.cost, fit.steps, fit.visits = place["cost"], place["steps"], place["visits"]
+        self.spent = place["spent"]
         picture = decode(read(data))
         error = float(np.square((picture.astype(np.float64) - image) / 255).mean())
-        return place["spent"], Attempt(data, picture, error)
+        self.best = Attempt(data, picture, error)
 
 
 def _tensors(fit: Fit) -> list:
