@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from hostile_pictures import STORED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,17 +21,6 @@ RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 10, 3), dtype=np.uint8)
 BLOCKS = np.kron(RNG.integers(30, 220, (2, 3, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))  # 16 x 24
 DEEP = np.array([[0, 128, 129, 257], [4660, 32768, 65407, 65535]], np.uint16)
-
-STORED = {  # EXIF orientation -> how a camera lays an upright picture down
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.swapaxes(0, 1),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
-    8: lambda upright: np.rot90(upright, -1),
-}
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str, **options) -> bytes:

@@ -15,7 +15,7 @@ from helpers.data.loading import shown
 from helpers.experiments.grid import VERSION, Run
 from helpers.experiments.run import measure
 from helpers.processes import alone
-from helpers.records import check_place, write_file, write_record
+from helpers.records import check_place, make_folder, write_file, write_record
 
 FILES = DATA / "runs"  # one file a run, NAME.json; what is worth keeping is gathered into the tables
 # `runs` comes last: a key that stands there has its rows in the others.
@@ -166,10 +166,7 @@ def read_table(name: str) -> pd.DataFrame:
 
 
 def _make_folder() -> None:
-    try:
-        FILES.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"{shown(FILES)}: can't be made a folder ({error.strerror})") from None
+    make_folder(FILES)
     check_place(FILES / "run.json")
 
 

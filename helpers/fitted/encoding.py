@@ -96,7 +96,7 @@ class Encoder:
     def __call__(self, image: np.ndarray, **metadata: bytes) -> tuple[bytes, np.ndarray]:
         """(file, what it decodes to) of a uint8 image (H, W) or (H, W, 3); metadata: icc, exif, alpha.
 
-        Ctrl-C ends the fit: the best file so far is the result, if there is one. Raises TypeError or
+        Ctrl-C ends the fit: the best file so far is the result. Raises TypeError or
         ValueError for other images, CodecError where a picture is too large or the bytes can't be
         reached, StudyError for a state that is missing, damaged or another picture's.
         """

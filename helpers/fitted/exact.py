@@ -175,15 +175,15 @@ def synthesise(weights: Weights, latents: list[np.ndarray]) -> np.ndarray:
         coarse = slice(first // 2, -(-last // 2) + 2 * PADDING)
         larger = doubled(_padded(doubled(above[:, coarse], half), 2), half, 2)
         larger = larger[:, first % 2 :][:, : last - first, :width]
-        strip = colours(weights, np.concatenate([_own(latents, 0)[:, first:last], larger]))
+        strip = colours(weights, np.concatenate([_own(latents, 0, slice(first, last)), larger]))
         picture[top : top + STRIP] = strip[top - first :][:STRIP]
     return picture
 
 
-def _own(latents: list[np.ndarray], level: int) -> np.ndarray:
-    """Latents of a level (n, rows, columns), counted in 2^-ACTIVATION of what synthesis sees."""
+def _own(latents: list[np.ndarray], level: int, rows: slice = slice(None)) -> np.ndarray:
+    """Rows of the latents of a level, (n, rows, columns), counted in 2^-ACTIVATION of what synthesis sees."""
     numbers = [n for n, latent in enumerate(LATENTS) if latent.level == level]
-    return np.stack([latents[n] for n in numbers]) * 2.0 ** (ACTIVATION - UNIT)
+    return np.stack([latents[n][rows] for n in numbers]) * 2.0 ** (ACTIVATION - UNIT)
 
 
 def _padded(planes: np.ndarray, axis: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Three steps of the network with gradients of their own: PyTorch's take several times as long here."""
+"""Three steps of the network with gradients of their own: PyTorch's take longer here."""
 
 import torch
 from torch import nn

@@ -7,6 +7,7 @@ takes about a quarter of an hour of one core.
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def learn(sets: list[str]) -> None:
         print(f"rate {rate}: {time.process_time() - start:.0f} s", flush=True)
     card = {
         "what": "networks that a fit starts from",
-        "pictures": chosen,
+        "pictures": ["/".join(Path(name).parts[-2:]) for name in chosen],
         "side": SIDE,
         "steps": STEPS,
         "seed": SEED,

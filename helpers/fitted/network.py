@@ -1,6 +1,6 @@
 """The decoder while it is learnt: the sums of `exact` as floats with gradients, on a window of the picture.
 
-A window small enough for the processor's cache takes a third of the whole picture's time a pixel.
+Windows small enough for the processor's cache take less time a pixel than the whole picture at once.
 """
 
 import math

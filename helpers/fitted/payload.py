@@ -24,15 +24,12 @@ from helpers.fitted.tables import laplace_tables, table_rows
 
 # Weights that share a step and a scale: what a kind of layer needs is alike.
 GROUPS = {
-    name: tuple(layer for layer in SHAPES if belongs(layer))
-    for name, belongs in {
-        "context": lambda layer: layer.startswith("context") and not layer.endswith("bias"),
-        "context bias": lambda layer: layer.startswith("context") and layer.endswith("bias"),
-        "upsampling": lambda layer: layer == "upsampling",
-        "mixing": lambda layer: layer in ("synthesis_1", "synthesis_2"),
-        "filters": lambda layer: layer in ("synthesis_3", "synthesis_4"),
-        "synthesis bias": lambda layer: layer.startswith("synthesis") and layer.endswith("bias"),
-    }.items()
+    "context": ("context_1", "context_2", "context_3"),
+    "context bias": ("context_1_bias", "context_2_bias", "context_3_bias"),
+    "upsampling": ("upsampling",),
+    "mixing": ("synthesis_1", "synthesis_2"),
+    "filters": ("synthesis_3", "synthesis_4"),
+    "synthesis bias": ("synthesis_1_bias", "synthesis_2_bias", "synthesis_3_bias", "synthesis_4_bias"),
 }
 HEAD = 1 + 2 * len(GROUPS)
 LEARNT = DATA / "weights" / "fitted" / "start.safetensors"
@@ -112,7 +109,7 @@ def picture_of(weights: Weights, latents: list[np.ndarray], grey: bool) -> np.nd
 
 
 def whole_weights(weights: dict[str, np.ndarray], shifts: dict[str, int], start: int) -> Weights:
-    """Weights as whole numbers by the shift of each group, cut where they leave a start's reach of tables."""
+    """Weights as whole numbers by each group's shift; further from the start than tables reach: nearer."""
     most, whole = int(laplace_tables()[0].max()), {}
     for group, layers in GROUPS.items():
         for layer in layers:
@@ -137,9 +134,8 @@ def _differences(weights: Weights, layers: tuple[str, ...], start: int) -> np.nd
 def scale_index(numbers: np.ndarray) -> int:
     """Index of the scale that codes whole numbers in the fewest bits and reaches all of them."""
     bounds, _ = laplace_tables()
-    best = (
-        np.log(max(np.abs(numbers).mean(), SMALLEST) / SMALLEST) / np.log(LARGEST / SMALLEST) * (SCALES - 1)
-    )
+    mean = max(np.abs(numbers).mean(), SMALLEST)  # which is a Laplace distribution's scale
+    best = np.log(mean / SMALLEST) / np.log(LARGEST / SMALLEST) * (SCALES - 1)
     return int(max(min(round(best), SCALES - 1), np.searchsorted(bounds, np.abs(numbers).max())))
 
 

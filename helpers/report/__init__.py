@@ -8,8 +8,7 @@ import nbformat
 
 from helpers import FIGURES, ROOT, StudyError
 from helpers.data import live1_folder
-from helpers.data.loading import shown
-from helpers.records import check_place, write_file
+from helpers.records import check_place, make_folder, write_file
 from helpers.report.execute import execute
 from helpers.report.site import render_site
 
@@ -35,10 +34,7 @@ def build(mode: str = "quick", only: list[str] | None = None) -> Path:
         os.environ["LIVE1_DIR"] = str(folder.resolve())  # kernels run in notebooks/
         print(f"LIVE1 found in {folder}")
     executed = REPORT / "executed"
-    try:
-        executed.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"{shown(executed)}: can't be made ({error.strerror})") from None
+    make_folder(executed)
     check_place(executed / paths[0].name)
     try:
         for number, path in enumerate(paths, start=1):
