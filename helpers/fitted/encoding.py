@@ -77,7 +77,8 @@ class Encoder:
     """Fits pictures; `interrupted` says whether Ctrl-C ended one before its time.
 
     on_step(progress 0..1, PSNR in dB and bits a pixel, as training sees them), on_attempt(Attempt).
-    `state` is where to go on from, with `resume`: written now and then, removed at the end.
+    `state` is where to go on from, with `resume`: written now and then, removed at the end. `clock` counts
+    the wish's seconds: time.process_time leaves out what other programs take.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class Encoder:
         resume: bool = False,
         on_step: Callable[[float, float, float], None] = lambda progress, psnr, bits: None,
         on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        self.wish, self.state, self.resume, self.most = wish, state, resume, None
+        self.wish, self.state, self.resume, self.clock, self.most = wish, state, resume, clock, None
         self.on_step, self.on_attempt, self.interrupted = on_step, on_attempt, False
         self.best: Attempt | None = None  # so far
-        self.spent = 0.0  # seconds
+        self.spent, self.visits = 0.0, 0.0  # seconds; how often each pixel was seen
 
     def __call__(self, image: np.ndarray, **metadata: bytes) -> tuple[bytes, np.ndarray]:
         """(file, what it decodes to) of a uint8 image (H, W) or (H, W, 3); metadata: icc, exif, alpha.
@@ -123,25 +125,25 @@ class Encoder:
         return self.best.data, self.best.picture
 
     def _fit(self, fit: Fit, name: str, metadata: dict, image: np.ndarray) -> None:
-        seconds, start, dear, last = self.wish.seconds, time.monotonic() - self.spent, 0.0, self.spent
+        seconds, start, dear, last = self.wish.seconds, self.clock() - self.spent, 0.0, self.spent
         mean = None  # of error and bits, over the last windows
-        while (spent := time.monotonic() - start) < seconds:
+        while (spent := self.clock() - start) < seconds:
             self.spent = spent
-            found = np.array(fit.step(spent / seconds))
+            found, self.visits = np.array(fit.step(spent / seconds)), fit.visits
             mean = found if mean is None else 0.98 * mean + 0.02 * found
             if spent > EARLY * seconds:
                 self._steer(fit)
             self.on_step(spent / seconds, -10 * math.log10(max(mean[0], 1e-9)), mean[1])
             if spent - last > max(SOONEST * seconds, dear / SHARE):
-                last, before = spent, time.monotonic()
+                last, before = spent, self.clock()
                 self._try(fit, image, metadata, searched=False)
                 self._save(fit, name)
-                dear = time.monotonic() - before
+                dear = self.clock() - before
         self._try(fit, image, metadata, searched=True)
-        while not self._within(self.best) and time.monotonic() - start < (1 + OVERTIME) * seconds:
+        while not self._within(self.best) and self.clock() - start < (1 + OVERTIME) * seconds:
             fit.cost *= max(1.1, (len(self.best.data) / (AIM * self.most)) ** 2)
-            until = time.monotonic() + SHARE * seconds
-            while time.monotonic() < until:
+            until = self.clock() + SHARE * seconds
+            while self.clock() < until:
                 fit.step(LATE)
             self._try(fit, image, metadata, searched=True)
 

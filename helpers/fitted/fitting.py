@@ -11,12 +11,12 @@ from helpers.fitted.layout import LATENTS, grids
 from helpers.fitted.network import ALIGNED, Part, Window, Working
 
 SIDE = 256  # pixels of a window: what fits a cache
-SOFT = 0.9  # share of the budget with soft rounding; then the numbers are rounded as the decoder sees them
-TEMPERATURES = (0.4, 0.1)  # of the soft rounding, first and last
+SOFT = 0.95  # share of the budget with soft rounding; then the numbers are rounded as the decoder sees them
+TEMPERATURES = (0.5, 0.05)  # of the soft rounding, first and last
 # Learning rates of Adam. The synthesis shows every change in all pixels at once, the context model does not.
-LATENT_RATE, CONTEXT_RATE, SYNTHESIS_RATE = 1e-1, 2e-2, 2e-3
+LATENT_RATE, CONTEXT_RATE, SYNTHESIS_RATE = 2e-1, 2e-2, 5e-3
 LAST_SHARE = 1e-3  # of the learning rates, in the last part
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+BETAS, EPSILON = (0.6, 0.9), 1e-8  # short memories: a latent moves once a visit, and has few hundred of them
 
 
 @dataclass

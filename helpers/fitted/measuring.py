@@ -1,0 +1,83 @@
+"""Records of fits: eight scenes of LIVE1 at four rates, three of them within other times too.
+
+    python -c "from helpers.fitted.measuring import measure; measure(workers=2)"
+
+may be stopped and goes on where it was; a fit that is recorded is not done again.
+"""
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import as_completed
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from helpers import DATA, RESULTS, metrics
+from helpers.data import open_set
+from helpers.fitted.encoding import Encoder, Wish
+from helpers.processes import processes
+from helpers.rd import COLUMNS
+from helpers.records import environment, make_folder, write_file
+
+FILES = DATA / "runs" / "fitted"
+TABLE = RESULTS / "fitted_live1.csv"
+EVERY, RATES, SECONDS = 4, (8, 26, 44, 62), 240  # every fourth scene, at these rates, in so many seconds
+FEW, RATE, TIMES = 14, 44, (15, 30, 60, 120, 480)  # every fourteenth scene at one rate, in other times too
+
+
+class Job(NamedTuple):
+    """One fit; `seconds` of one core."""
+
+    image: str
+    rate: int
+    seconds: int
+
+    def file(self):
+        return FILES / f"{self.image}-{self.rate}-{self.seconds}.csv"
+
+
+def jobs(names: list[str]) -> list[Job]:
+    """All fits of a set's scenes; those that every plot needs come first."""
+    found = [Job(name, rate, SECONDS) for rate in RATES for name in names[::EVERY]]
+    return found + [Job(name, RATE, seconds) for seconds in TIMES for name in names[::FEW]]
+
+
+def measure(workers: int) -> None:
+    """Does the fits of LIVE1 that are missing and writes TABLE, of what is there so far."""
+    make_folder(FILES)
+    wanted = jobs(sorted(scene.name for scene in open_set("live1").scenes))
+    left = [job for job in wanted if not job.file().exists()]
+    with processes(workers) as pool, tqdm(total=len(wanted), initial=len(wanted) - len(left)) as bar:
+        for future in as_completed([pool.submit(fit_scene, job) for job in left]):
+            future.result()
+            bar.update()
+            gather(wanted)
+
+
+def fit_scene(job: Job) -> None:
+    """Fits a scene on one thread, timed by what the processor did for it, and writes the job's file."""
+    torch.set_num_threads(1)
+    image = open_set("live1")[job.image].load()
+    encoder = Encoder(Wish(job.seconds, job.rate), clock=time.process_time)
+    data, picture = encoder(image)
+    found = (
+        *("fitted", job.rate, job.image, len(data), metrics.bits_per_pixel(data, image)),
+        *(metric(image, picture) for metric in (metrics.psnr, metrics.ssim, metrics.ms_ssim)),
+    )
+    where = environment()
+    row = {
+        **dict(zip(COLUMNS, found, strict=True)),
+        "seconds": job.seconds,
+        "visits": encoder.visits,
+        **{name: where[name] for name in ("commit", "python", "processor")},
+        "torch": where["versions"]["torch"],
+    }
+    write_file(job.file(), pd.DataFrame([row]).round(6).to_csv(index=False).encode())
+
+
+def gather(wanted: Iterable[Job]) -> None:
+    """Writes TABLE of the jobs that are done, in their order."""
+    tables = [pd.read_csv(job.file()) for job in wanted if job.file().exists()]
+    write_file(TABLE, pd.concat(tables).to_csv(index=False).encode())
