@@ -23,8 +23,8 @@ from helpers.records import environment, make_folder, write_file
 
 FILES = DATA / "runs" / "fitted"
 TABLE = RESULTS / "fitted_live1.csv"
-EVERY, RATES, SECONDS = 4, (8, 26, 44, 62), 240  # every fourth scene, at these rates, in so many seconds
-FEW, RATE, TIMES = 14, 44, (15, 30, 60, 120, 480)  # every fourteenth scene at one rate, in other times too
+EVERY, RATES, SECONDS = 4, (4, 23, 42, 61), 240  # every fourth scene, at these rates, in so many seconds
+FEW, RATE, TIMES = 14, 42, (15, 30, 60, 120, 480)  # every fourteenth scene at one rate, in other times too
 
 
 class Job(NamedTuple):
