@@ -42,13 +42,18 @@ matplotlib.rcParams.update(
 
 def show(figure: Figure, alt: str) -> None:
     """Displays a figure once, as a PNG with alt text, and closes it. Raises ValueError without alt text."""
+    display(rendered(figure, alt))
+
+
+def rendered(figure: Figure, alt: str) -> Image:
+    """What `show` displays, for a display that is updated."""
     if not alt.strip():
         raise ValueError("a figure needs alt text: what would a reader miss who can't see it?")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     plt.close(figure)
     width = int(figure.get_figwidth() * DPI)
-    display(Image(buffer.getvalue(), alt=" ".join(alt.split()), width=width))
+    return Image(buffer.getvalue(), alt=" ".join(alt.split()), width=width)
 
 
 def say(text: str) -> None:

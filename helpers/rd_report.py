@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from helpers import DATA, RESULTS, ROOT, plots, rd
 from helpers.evaluation import TITLES, markdown, write_between
+from helpers.fitted.measuring import SECONDS
+from helpers.fitted.measuring import TABLE as FITS
 
 STYLES = {"ours": {"color": plots.BLACK, "linewidth": 2}, "jpeg+restore": {"linestyle": ":"}}
 KODAK = {f"kodim{number:02d}" for number in range(1, 25)}
@@ -21,7 +23,9 @@ SHORT = {
     "jpegxl": "JPEG XL",
     "jpeg+restore": "restored JPEG",
     "ours": "ours",
+    "fitted": "fitted",
 }
+FAMILIES = {"ours": "trained", "fitted": "fitted"}  # the others are classical
 NAMES = SHORT | {
     "webp": "WebP, method 6",
     "jpeg2000": "JPEG 2000, irreversible, mct=1",
@@ -77,6 +81,69 @@ def _set_apart(figure: Figure, published: dict) -> None:
         limits(values.min() - margin, values.max() + margin)
     figure.set_size_inches(7.5, 6.0)
     axis.legend(frameon=False, fontsize=7, loc="lower right")
+
+
+def with_fits() -> pd.DataFrame:
+    """Rows of rd.COLUMNS: every recorded codec on the scenes of LIVE1 that were fitted, and their fits."""
+    fits = pd.read_csv(FITS).query("seconds == @SECONDS")
+    table = pd.read_csv(RESULTS / "rd_live1.csv")
+    return pd.concat([table[table["image"].isin(fits["image"])], fits[rd.COLUMNS]])
+
+
+def families(table: pd.DataFrame) -> Figure:
+    """Mean PSNR over mean bits a pixel of a table of rd.COLUMNS; a colour for each family of codecs."""
+    lines = _lines(rd.mean_curves(table.replace({"codec": SHORT})), "codec")
+    figure = plots.curves(lines, "mean bits a pixel", "mean PSNR, dB (upper left is better)", log_x=True)
+    (axis,), looks = figure.axes, {"classical": plots.SKY, "trained": plots.BLACK, "fitted": plots.VERMILION}
+    for line in axis.get_lines():
+        family = FAMILIES.get(line.get_label(), "classical")
+        line.set(color=looks[family], linewidth=1 if family == "classical" else 2.2)
+        line.set_label(f"{line.get_label()} ({family})")
+    axis.legend(frameon=False, fontsize=8)
+    figure.set_size_inches(7.2, 5.0)
+    return figure
+
+
+def over_jpeg() -> pd.DataFrame:
+    """scene, seconds, codec, gain: dB over JPEG's curve at the bytes of each recorded fit of some seconds.
+
+    For `fitted` that of the fit itself; for other codecs theirs at the bytes of the fit of SECONDS, with
+    no seconds. Of the scenes and the rate that were fitted in several times; read between settings.
+    """
+    fits, table = pd.read_csv(FITS), pd.read_csv(RESULTS / "rd_live1.csv")
+    fits = fits[fits.groupby(["image", "setting"])["seconds"].transform("nunique") > 1]
+    rows = []
+    for scene, own in fits.groupby("image"):
+        curves = {
+            codec: of.sort_values("bpp")[["bpp", "psnr"]].to_numpy().T
+            for codec, of in table[table["image"] == scene].groupby("codec", sort=False)
+        }
+
+        def at(bpp: float, codec: str, curves: dict = curves) -> float:
+            bits, psnr = curves[codec]
+            return float(np.interp(np.log(bpp), np.log(bits), psnr, left=np.nan, right=np.nan))
+
+        for fit in own.itertuples():
+            rows.append((scene, fit.seconds, "fitted", fit.psnr - at(fit.bpp, rd.ANCHOR)))
+            if fit.seconds == SECONDS:
+                rows += [(scene, np.nan, c, at(fit.bpp, c) - at(fit.bpp, rd.ANCHOR)) for c in curves]
+    return pd.DataFrame(rows, columns=["scene", "seconds", "codec", "gain"])
+
+
+def over_seconds(gains: pd.DataFrame, clock: dict[str, float]) -> Figure:
+    """Means of `over_jpeg` over seconds of encoding: the fits' line, other codecs at theirs of `clock`."""
+    fits = gains[gains["codec"] == "fitted"].groupby("seconds")["gain"].mean()
+    others = gains[gains["codec"] != "fitted"].groupby("codec")["gain"].mean()
+    known = [codec for codec in others.index if codec in clock]
+    labels = "seconds of encoding, one thread", "dB over JPEG at equal bytes"
+    names = [SHORT[codec] for codec in known]
+    figure = plots.scatter(
+        [clock[c] for c in known], others[known], names, *labels, ours=[SHORT["ours"]], log_x=True
+    )
+    (axis,) = figure.axes
+    axis.plot(fits.index, fits, "s-", color=plots.ORANGE, label="fitted")
+    axis.legend(frameon=False)
+    return figure
 
 
 def write_findings() -> None:
