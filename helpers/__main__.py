@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--fit", type=_minutes, metavar="MINUTES", help="of fitting to each picture")
     command.add_argument("--resume", action="store_true", help="go on with a fit, or a folder of them")
     place = command.add_mutually_exclusive_group()
-    place.add_argument("--workers", type=_count, default=os.cpu_count(), metavar="N", help="for --fit")
+    place.add_argument("--workers", type=_count, metavar="N", help="processes, for --fit")
     place.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler, for --fit")
     command.set_defaults(run=commands.encode)
 

@@ -182,6 +182,8 @@ def encode(options: argparse.Namespace) -> int:
         from helpers.fitted.command import run
 
         return run(options)
+    if given := [name for name in ("resume", "workers", "cluster") if getattr(options, name)]:
+        raise StudyError(f"encode: --{given[0]} belongs to --fit")
     from helpers.codec import pictures
     from helpers.codec.container import ENDING
     from helpers.codec.files import encode_file, pairs, summary

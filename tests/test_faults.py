@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -26,6 +27,7 @@ from study_copy import copy_study, fingerprints
 from helpers import ROOT
 from helpers.codec.container import read
 from helpers.experiments.grid import grid
+from helpers.fitted.payload import decode
 
 KILLS = [2, pytest.param(20, marks=pytest.mark.long)]
 NAMES = tuple(f"scene{number}" for number in range(6))
@@ -99,10 +101,26 @@ def run(*arguments, cwd: Path = ROOT, first: str = "") -> subprocess.CompletedPr
     )  # fmt: skip
 
 
-def moments(count: int, longest: float, seed: int) -> list[float]:
-    """Seconds after the start: one in each of so many parts of the time that the whole command takes here."""
-    chance = random.Random(seed)
-    return [longest / count * (part + chance.random()) for part in range(count)]
+def kills(count: int, longest: float, seed: int, since: float = 0) -> Iterator[Callable]:
+    """Yields `kill(command, folder)` until so many kills have landed, on a command that takes `longest`.
+
+    The first ones come one in each of `count` parts of the time from `since` to where the last tenth begins;
+    those that met a command that had ended are made up for at any moment between. At most five times as
+    many are tried.
+    """
+    chance, landed = random.Random(seed), 0
+
+    def kill(command: list[str], folder: Path) -> None:
+        nonlocal landed
+        landed += killed_after(command, folder, since + (0.9 * longest - since) * part)
+
+    for number in range(5 * count):
+        part = (number + chance.random()) / count if number < count else chance.random()
+        yield kill
+        if landed == count:
+            print(f"{count} kills, {number + 1 - count} more had ended before")
+            return
+    pytest.fail(f"only {landed} of {5 * count} kills met a command that had not ended")
 
 
 def one_line(process: subprocess.CompletedProcess) -> str:
@@ -129,21 +147,25 @@ def test_a_killed_encode_leaves_whole_files_and_the_next_one_ends(shared, tmp_pa
     command = ("encode", tmp_path / "in", tmp_path / "whole")
     longest = timed(*command)
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    killed, seen, out = 0, 0, tmp_path / "out"
-    for seconds in moments(count, longest, seed=1):
-        killed += killed_after(helpers_command("encode", tmp_path / "in", out), ROOT, seconds)
+    seen, out = 0, tmp_path / "out"
+    for kill in kills(count, longest, seed=1):
+        kill(helpers_command("encode", tmp_path / "in", out), ROOT)
         for path in out.glob("*.npic"):
             seen += 1
             assert path.read_bytes() == expected[path.name]
-        hidden = [path.name for path in out.glob("*") if path.name not in expected]
-        assert all(name.startswith(".") and name.endswith(".part") for name in hidden), hidden
-    print(f"{killed} kills, {seen} finished files seen, none half-written")
-    assert killed >= count // 2
+        only_parts(out, expected)
+    print(f"{seen} finished files seen, none half-written")
     assert run("encode", tmp_path / "in", out).returncode == 0
     assert {path.name: path.read_bytes() for path in out.glob("*.npic")} == expected
     (out / ".30.npic.99999999.part").write_bytes(b"what a kill may leave")
     assert run("decode", out, tmp_path / "back").returncode == 0
     assert len(list((tmp_path / "back").iterdir())) == 30
+
+
+def only_parts(folder: Path, expected: Iterable[str]) -> None:
+    """Asserts that beside what is expected a kill left nothing but hidden files that nobody reads."""
+    hidden = {path.name for path in folder.glob("*")} - {*expected}
+    assert all(name.startswith(".") and name.endswith(".part") for name in hidden), hidden
 
 
 @pytest.mark.parametrize("count", KILLS)
@@ -154,18 +176,16 @@ def test_a_killed_sweep_keeps_what_is_finished_and_goes_on(study, count):
     expected = {path.name: told(path) for path in files.glob("*.json")}
     assert len(expected) == 10
     shutil.rmtree(files)
-    killed, finished = 0, {}
-    for seconds in moments(count, longest, seed=2):
+    finished = {}
+    for kill in kills(count, longest, seed=2):
         if len(finished) == len(expected):
             shutil.rmtree(files, ignore_errors=True)
             finished = {}
-        killed += killed_after(helpers_command(*command, first=first), study, seconds)
+        kill(helpers_command(*command, first=first), study)
         stamps = {path.name: path.stat().st_mtime_ns for path in files.glob("*.json")}
         assert all(stamps[name] == stamp for name, stamp in finished.items())  # not lost, not made again
         assert all(told(files / name) == expected[name] for name in stamps)
         finished = stamps
-    print(f"{killed} kills")
-    assert killed >= count // 2
     process = run(*command, cwd=study, first=first)
     assert process.returncode == 0 and f"{len(expected) - len(finished)} to do" in process.stdout
     assert {path.name: told(path) for path in files.glob("*.json")} == expected
@@ -183,11 +203,10 @@ def test_a_killed_report_leaves_whole_pages_and_the_next_one_ends(study, count):
     longest = timed("report", cwd=study)
     expected = {path.relative_to(report): path.stat().st_size for path in pages(report)}
     assert {Path("index.html"), Path("01_tiny.html"), Path("mathjax/LICENSE")} <= expected.keys()
-    killed = 0
-    for number, seconds in enumerate(moments(count, longest, seed=3)):
+    for number, kill in enumerate(kills(count, longest, seed=3)):
         if number % 2 == 0:  # the next one meets what the kill has left
             shutil.rmtree(report, ignore_errors=True)  # the one before may have been killed before it began
-        killed += killed_after(helpers_command("report"), study, seconds)
+        kill(helpers_command("report"), study)
         for path in pages(report):
             if path.suffix == ".html":
                 assert path.read_text().rstrip().endswith("</html>"), path
@@ -197,8 +216,6 @@ def test_a_killed_report_leaves_whole_pages_and_the_next_one_ends(study, count):
                 assert path.stat().st_size == expected[path.relative_to(report)], path
         for path in (study / "figures").glob("01_tiny.svg"):
             assert path.read_text().rstrip().endswith("</svg>")
-    print(f"{killed} kills")
-    assert killed >= count // 2
     assert run("report", cwd=study).returncode == 0
     assert {path.relative_to(report) for path in pages(report)} == expected.keys()
     after = {name: stamp for name, stamp in fingerprints(study).items() if not name.endswith(".part")}
@@ -251,21 +268,97 @@ def test_a_killed_download_keeps_right_pictures_and_the_next_one_asks_for_the_re
     command = ("data", "live1", "--from", f"http://127.0.0.1:{server.server_port}")
     target = study / "data" / "live1"
     longest = timed(*command, cwd=study)
-    killed, have = 0, set(NAMES)
-    for seconds in moments(count, longest, seed=4):
+    have = set(NAMES)
+    for kill in kills(count, longest, seed=4):
         if len(have) == len(NAMES):
             shutil.rmtree(target, ignore_errors=True)
-        killed += killed_after(helpers_command(*command), study, seconds)
+        kill(helpers_command(*command), study)
         found = {path.stem for path in target.glob("*.bmp")}
         assert all((target / f"{name}.bmp").read_bytes() == bmp(name) for name in found)
         assert len(have) == len(NAMES) or have <= found
         have = found
-    print(f"{killed} kills")
-    assert killed >= count // 2
     server.asked.clear()
     assert run(*command, cwd=study).returncode == 0
     assert set(server.asked) == set(NAMES) - have
     assert {path.name for path in target.glob("*.bmp")} == {f"{name}.bmp" for name in NAMES}
+
+
+def fitting(folder: Path, minutes: float, *sides: int, count: int = 0) -> tuple:
+    """Words that fit a picture of noise, or a folder of `count`, of so many rows and columns to `out`."""
+    for number in range(count or 1):
+        path = folder / "in" / f"{number}.png" if count else folder / "in.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise(*sides, 3, seed=number)).save(path)
+    (folder / "out").mkdir()
+    ends = ("in", "out") if count else ("in.png", "out/one.npic")
+    return "encode", folder / ends[0], folder / ends[1], "--fit", minutes
+
+
+def shape(path: Path) -> tuple[int, ...]:
+    """Of the picture in a fitted file, which is whole if it has one."""
+    return decode(read(path.read_bytes())).shape
+
+
+@pytest.mark.parametrize("count", KILLS)
+def test_a_killed_fit_leaves_whole_files_and_a_state_to_go_on_from(tmp_path, count):
+    command = fitting(tmp_path, 0.05, 64, 64)
+    target, state = tmp_path / "out" / "one.npic", tmp_path / "out" / "one.npic.fit.safetensors"
+    longest = timed(*command)
+    gone_on = 0
+    for kill in kills(count, longest, seed=5, since=longest / 2):  # before, libraries are loaded
+        target.unlink(missing_ok=True)
+        kill(helpers_command(*command), ROOT)
+        only_parts(target.parent, (target.name, state.name))
+        assert not target.exists() or shape(target) == (64, 64, 3)
+        if state.exists():
+            process = run(*command, "--resume")
+            assert process.returncode == 0, process.stderr
+            gone_on += 1
+            assert not state.exists() and shape(target) == (64, 64, 3)
+    print(f"{gone_on} states gone on from")
+    assert gone_on
+
+
+def test_a_fit_killed_before_its_file_is_written_still_has_its_state(tmp_path):
+    """A moment that random ones hardly meet."""
+    command = fitting(tmp_path, 0.01, 40, 50)
+    target, state = tmp_path / "out" / "one.npic", tmp_path / "out" / "one.npic.fit.safetensors"
+    first = (
+        "import os, signal\nfrom helpers.codec import files\n"
+        "files.write_file = lambda path, data: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert run(*command, first=first).returncode == -signal.SIGKILL
+    assert state.exists() and not target.exists()
+    process = run(*command, "--resume")
+    assert process.returncode == 0, process.stderr
+    assert not state.exists() and shape(target) == (40, 50, 3)
+
+
+@pytest.mark.parametrize("count", KILLS)
+def test_a_killed_folder_of_fits_keeps_what_is_finished_and_does_the_rest(tmp_path, count):
+    command, out = (*fitting(tmp_path, 0.01, 40, 50, count=3), "--workers", "1"), tmp_path / "out"
+    names = {f"{number}.npic" for number in range(3)}
+    longest = timed(*command)
+    finished, seen = {name: 0 for name in names}, 0
+    for kill in kills(count, longest, seed=6):
+        if len(finished) == len(names):
+            shutil.rmtree(out)
+            finished = {}
+        kill(helpers_command(*command, "--resume"), ROOT)
+        stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npic")}
+        assert all(stamps[name] == stamp for name, stamp in finished.items())  # not lost, not made again
+        assert all(shape(out / name) == (40, 50, 3) for name in stamps)
+        only_parts(out, names)
+        seen += len(stamps.keys() - finished.keys())
+        finished = stamps
+    print(f"{seen} finished files seen, none half-written")
+    (out / "0.npic").unlink(missing_ok=True)  # one at least is still to do
+    finished.pop("0.npic", None)
+    process = run(*command, "--resume")
+    assert process.returncode == 0 and "3 of 3 files done" in process.stdout
+    assert process.stdout.count(" bits a pixel") == len(names) - len(finished)
+    assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in finished.items())
+    assert {shape(out / name) for name in names} == {(40, 50, 3)}
 
 
 def test_a_killed_comparison_of_codecs_leaves_no_process_behind(shared, tmp_path):
@@ -285,6 +378,8 @@ COMMANDS = {
     "rd": ("rd", "--images", "{0}/pictures", "--codecs", "jpeg", "--workers", "1", "--csv", "{1}/rd.csv"),
     "restore": ("restore", "{0}/photographs", "{1}"),
     "encode": ("encode", "{0}/pictures", "{1}"),
+    "encode --fit": ("encode", "{0}/pictures/0.png", "{1}/0.npic", "--fit", "0.01"),
+    "encode --fit of a folder": ("encode", "{0}/pictures", "{1}", "--fit", "0.01", "--workers", "1"),
     "decode": ("decode", "{0}/files", "{1}"),
     "train": (
         "train", "restore", "--images", "{0}/pictures", "--network", "unet", "--steps", "20", "--batch", "2",
@@ -341,7 +436,7 @@ def test_where_nothing_can_be_written_a_command_says_so_in_one_line(shared, tmp_
     assert "Read-only file system" in line and left == {}
 
 
-@pytest.mark.parametrize("name", usual("encode", "data"))
+@pytest.mark.parametrize("name", usual("encode", "encode --fit", "data"))
 def test_on_a_full_disk_a_command_says_so_in_one_line_and_leaves_whole_files(shared, tmp_path, name):
     needs("m")
     tight = dict.fromkeys(("evaluate", "ablate", "rd"), "size=4k") | {"bench": "size=4k,nr_inodes=1"}
@@ -362,8 +457,15 @@ def test_on_a_full_disk_a_command_says_so_in_one_line_and_leaves_whole_files(sha
             assert len(content.splitlines()) == 1 + 5 * 9  # pictures, settings
         else:
             assert name == "report" and len(content) > 0, path
-    if name in ("encode", "data"):
+    if name in ("encode", "encode --fit of a folder", "data"):
         assert left, "what fitted is kept"
+
+
+def test_a_folder_of_fits_is_refused_before_the_work_where_nothing_can_be_written(tmp_path):
+    needs("m")
+    first = "from helpers.fitted import command\ncommand.processes = None"  # work would end in a traceback
+    command = helpers_command(*fitting(tmp_path, 0.01, 40, 50, count=2), first=first)
+    assert "Read-only file system" in one_line(on_disk(command, ROOT, tmp_path / "out", "ro"))
 
 
 # A cluster that is lost
@@ -394,13 +496,30 @@ class Cluster:
         )
         return self.processes[-1]
 
-    def worker(self) -> subprocess.Popen:
+    def worker(self, there: int = 1) -> subprocess.Popen:
+        """A new one, when there are so many."""
         started = self.start("worker", self.address, "--nthreads 1 --no-nanny --host 127.0.0.1")
         from distributed import Client
 
         with Client(self.address, timeout=60) as client:
-            client.wait_for_workers(1, timeout=60)
+            client.wait_for_workers(there, timeout=60)
         return started
+
+    def run(self, *arguments, patience: int = 60) -> subprocess.Popen:
+        """A command that gives its work to the cluster, and waits so many seconds for a worker."""
+        first = f"from helpers.experiments import sweep\nsweep.PATIENCE, sweep.LOOK_EVERY = {patience}, 0.5"
+        self.processes.append(
+            subprocess.Popen(
+                helpers_command(*arguments, "--cluster", self.address, first=first),
+                cwd=self.study,
+                env=quiet_environment(),
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        )
+        return self.processes[-1]
 
     def end(self):
         for process in reversed(self.processes):
@@ -419,13 +538,7 @@ def cluster(study):
 
 def sweeping(cluster: Cluster, patience: int) -> subprocess.Popen:
     """A sweep on the cluster that has finished one run at least."""
-    first = f"from helpers.experiments import sweep\nsweep.PATIENCE, sweep.LOOK_EVERY = {patience}, 0.5"
-    process = subprocess.Popen(
-        helpers_command("ablate", "--cluster", cluster.address, first=first),
-        cwd=cluster.study, env=quiet_environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    cluster.processes.append(process)
+    process = cluster.run("ablate", patience=patience)
     while process.poll() is None and not finished(cluster.study):
         time.sleep(0.05)
     return process
@@ -442,7 +555,7 @@ def test_a_sweep_whose_workers_are_all_lost_says_that_it_waits_and_then_gives_up
     out, complaints = process.communicate(timeout=120)
     note, line = complaints.splitlines()
     assert process.returncode == 2
-    assert note == "the cluster has no worker; the sweep waits 4 s for one"
+    assert note == "the cluster has no worker; waiting 4 s for one"
     assert line == "ablate: the cluster has had no worker for 4 s; the same command goes on"
     kept = finished(cluster.study)
     assert kept and all(told(path)["scenes"] for path in kept)
@@ -453,7 +566,7 @@ def test_a_worker_that_comes_in_time_takes_over_from_the_last_that_was_lost(clus
     worker = cluster.worker()
     process = sweeping(cluster, patience=120)
     worker.kill()
-    assert "the sweep waits 120 s for one" in process.stderr.readline()
+    assert "waiting 120 s for one" in process.stderr.readline()
     cluster.worker()
     out, complaints = process.communicate(timeout=300)
     assert process.returncode == 0 and complaints == "", complaints
@@ -479,3 +592,44 @@ def test_a_sweep_whose_scheduler_is_lost_ends_with_a_clear_line(cluster, how):
     assert line.startswith("ablate: the cluster ") and line.endswith("; the same command goes on")
     assert len(complaints.splitlines()) == (1 if how == "killed" else 2), complaints
     assert all(told(path)["scenes"] for path in finished(cluster.study))
+
+
+def fits(cluster: Cluster, folder: Path, minutes: float, count: int, patience: int = 60) -> subprocess.Popen:
+    """A folder of pictures being fitted on the cluster, one of which is done at least."""
+    process = cluster.run(*fitting(folder, minutes, 40, 50, count=count), patience=patience)
+    while process.poll() is None and not list((folder / "out").glob("*.npic")):
+        time.sleep(0.05)
+    return process
+
+
+def test_a_folder_of_fits_goes_through_a_cluster(cluster, tmp_path):
+    cluster.worker()
+    out, complaints = fits(cluster, tmp_path, 0.01, count=2).communicate(timeout=120)
+    assert complaints == "" and "2 of 2 files done" in out
+    assert [shape(path) for path in (tmp_path / "out").iterdir()] == [(40, 50, 3)] * 2
+
+
+@pytest.mark.long
+def test_a_folder_of_fits_that_loses_one_of_two_workers_is_done_by_the_other(cluster, tmp_path):
+    worker = cluster.worker()
+    cluster.worker(there=2)
+    process = fits(cluster, tmp_path, 0.02, count=4)
+    worker.kill()
+    assert process.poll() is None
+    out, complaints = process.communicate(timeout=120)
+    assert process.returncode == 0 and complaints == "" and "4 of 4 files done" in out
+    assert [shape(path) for path in (tmp_path / "out").iterdir()] == [(40, 50, 3)] * 4
+
+
+@pytest.mark.long
+def test_a_folder_of_fits_whose_workers_are_all_lost_gives_up_and_keeps_what_is_done(cluster, tmp_path):
+    worker = cluster.worker()
+    process = fits(cluster, tmp_path, 0.02, count=3, patience=4)
+    worker.kill()
+    _, complaints = process.communicate(timeout=120)
+    note, line = complaints.splitlines()
+    assert process.returncode == 2
+    assert note == "the cluster has no worker; waiting 4 s for one"
+    assert line == "encode: the cluster has had no worker for 4 s; --resume goes on"
+    kept = list((tmp_path / "out").iterdir())
+    assert kept and [shape(path) for path in kept] == [(40, 50, 3)] * len(kept)

@@ -3,8 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,16 +48,13 @@ def sweep(
     when they begin; what was finished is kept.
     """
     _make_folder()
-    lost, empty_since = "", None
-    workers = getattr(executor, "workers", lambda: 1)  # how many there are; a broken pool tells by itself
+    lost = ""
     try:
         runs_of = {executor.submit(function, run): run for run in runs}
     except BrokenExecutor:
         raise StudyError("ablate: a worker process was killed; the same command goes on") from None
-    waiting = set(runs_of)
-    while waiting:
-        done, waiting = wait(waiting, LOOK_EVERY, FIRST_COMPLETED)
-        for future in done:
+    try:
+        for future in as_they_end(runs_of, executor, on_note):
             try:
                 record = future.result()
             except BrokenExecutor:  # all that wait end alike; those that had finished are still written
@@ -71,15 +68,36 @@ def sweep(
             else:
                 write_record(record, FILES / f"{record['key']}.json")
                 on_done(record)
+    except EmptyClusterError as error:
+        lost = str(error)
+    if lost:
+        raise StudyError(f"ablate: {lost}; the same command goes on")
+
+
+class EmptyClusterError(StudyError):
+    """A cluster has had no worker for too long: what waits there would wait for ever."""
+
+
+def as_they_end(
+    futures: Iterable[Future], executor: Executor, on_note: Callable[[str], None]
+) -> Iterator[Future]:
+    """Each future as soon as it has ended.
+
+    Raises EmptyClusterError where a cluster has had no worker for PATIENCE seconds, of which on_note(line)
+    hears when they begin.
+    """
+    waiting, empty_since = set(futures), None
+    workers = getattr(executor, "workers", lambda: 1)  # how many there are; a broken pool tells by itself
+    while waiting:
+        done, waiting = wait(waiting, LOOK_EVERY, FIRST_COMPLETED)
+        yield from done
         if done or workers():
             empty_since = None
         elif empty_since is None:
             empty_since = time.monotonic()
-            on_note(f"the cluster has no worker; the sweep waits {PATIENCE} s for one")
+            on_note(f"the cluster has no worker; waiting {PATIENCE} s for one")
         elif time.monotonic() - empty_since > PATIENCE:
-            lost, waiting = f"the cluster has had no worker for {PATIENCE} s", set()
-    if lost:
-        raise StudyError(f"ablate: {lost}; the same command goes on")
+            raise EmptyClusterError(f"the cluster has had no worker for {PATIENCE} s")
 
 
 @contextmanager
@@ -91,7 +109,7 @@ def cluster(address: str):
     try:
         from dask.distributed import Client
     except ImportError:
-        raise StudyError("ablate: --cluster needs `pip install distributed`") from None
+        raise StudyError("--cluster needs `pip install distributed`") from None
     for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is told once, by the sweep
     try:

@@ -1,8 +1,9 @@
 """`encode --fit`: one picture with what is reached on the way, or a folder through an executor."""
 
 import argparse
+import os
 import sys
-from concurrent.futures import BrokenExecutor, as_completed
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from helpers import StudyError
 from helpers.codec.container import ENDING
 from helpers.codec.files import encode_file, encoded, pairs, summary
 from helpers.data.loading import shown
-from helpers.experiments.sweep import LOST, cluster
+from helpers.experiments.sweep import LOST, EmptyClusterError, as_they_end, cluster
 from helpers.fitted.encoding import Attempt, Encoder, Wish
 from helpers.processes import processes
 from helpers.records import PlaceError, check_place, make_folder, write_file
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.source.is_dir():
         return _one(*files[0], wish, options.resume)
     make_folder(options.target)
+    check_place(options.target / f"picture{ENDING}")
     return _folder(files, wish, options)
 
 
@@ -48,31 +50,36 @@ def _one(source: Path, target: Path, wish: Wish, resume: bool) -> int:
     print(summary(target, done))
     if fitting.interrupted:
         print(f"interrupted; --resume goes on from {shown(state_of(target))}", file=sys.stderr)
-    return 130 if fitting.interrupted else 0
+        return 130
+    state_of(target).unlink(missing_ok=True)  # not before the file is there: a kill between loses neither
+    return 0
 
 
 def _folder(files: list[tuple[Path, Path]], wish: Wish, options: argparse.Namespace) -> int:
     left = [(source, target) for source, target in files if not (options.resume and target.exists())]
     failed, there = 0, len(files) - len(left)
-    executor = cluster(options.cluster) if options.cluster else processes(options.workers)
+    executor = cluster(options.cluster) if options.cluster else processes(options.workers or os.cpu_count())
     with executor as pool, tqdm(total=len(files), initial=there, unit="file", disable=None) as bar:
         targets = {pool.submit(fit_file, source.resolve(), wish): target for source, target in left}
-        for future in as_completed(targets):
-            target = targets[future]
-            try:
-                data, done = future.result()
-                write_file(target, data)
-                bar.write(summary(target, done))
-            except PlaceError:  # nor could the rest be written
-                raise
-            except StudyError as error:
-                failed += 1
-                bar.write(str(error), file=sys.stderr)
-            except Exception as error:
-                if not isinstance(error, BrokenExecutor) and type(error).__name__ not in LOST:
+        try:
+            for future in as_they_end(targets, pool, lambda line: bar.write(line, file=sys.stderr)):
+                target = targets[future]
+                try:
+                    data, done = future.result()
+                    write_file(target, data)
+                    bar.write(summary(target, done))
+                except PlaceError:  # nor could the rest be written
                     raise
-                raise StudyError("encode: a worker or the cluster was lost; --resume goes on") from None
-            bar.update()
+                except StudyError as error:
+                    failed += 1
+                    bar.write(str(error), file=sys.stderr)
+                bar.update()
+        except EmptyClusterError as error:
+            raise StudyError(f"encode: {error}; --resume goes on") from None
+        except Exception as error:
+            if not isinstance(error, BrokenExecutor) and type(error).__name__ not in (*LOST, "KilledWorker"):
+                raise
+            raise StudyError("encode: a worker or the cluster was lost; --resume goes on") from None
     print(f"{len(files) - failed} of {len(files)} files done")
     return 2 if failed else 0
 

@@ -77,8 +77,8 @@ class Encoder:
     """Fits pictures; `interrupted` says whether Ctrl-C ended one before its time.
 
     on_step(progress 0..1, PSNR in dB and bits a pixel, as training sees them), on_attempt(Attempt).
-    `state` is where to go on from, with `resume`: written now and then, removed at the end. `clock` counts
-    the wish's seconds: time.process_time leaves out what other programs take.
+    `state` is where to go on from, with `resume`: written now and then, to be removed by who has written the
+    result. `clock` counts the wish's seconds: time.process_time leaves out what other programs take.
     """
 
     def __init__(
@@ -120,8 +120,6 @@ class Encoder:
         if not self._within(self.best):
             size = f"{len(self.best.data):,} bytes"
             raise CodecError(f"takes {size} after this time; {self.most:,} were not reached")
-        if self.state and not self.interrupted:
-            self.state.unlink(missing_ok=True)
         return self.best.data, self.best.picture
 
     def _fit(self, fit: Fit, name: str, metadata: dict, image: np.ndarray) -> None:
