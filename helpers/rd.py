@@ -107,10 +107,16 @@ def mean_curves(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(["codec", "setting"], sort=False)[["bpp", *MEASURES]].mean().reset_index()
 
 
-def bd_rates(table: pd.DataFrame) -> pd.DataFrame:
+def covered(table: pd.DataFrame) -> tuple[float, float]:
+    """The part of WINDOW, in dB, that the mean curves of all codecs of a table of COLUMNS span."""
+    ends = mean_curves(table).groupby("codec")["psnr"].agg(["min", "max"])
+    return max(WINDOW[0], ends["min"].max()), min(WINDOW[1], ends["max"].min())
+
+
+def bd_rates(table: pd.DataFrame, window: tuple[float, float] = WINDOW) -> pd.DataFrame:
     """codec, psnr, ssim, ms_ssim: BD-rate in percent of each codec against ANCHOR, of a table of COLUMNS.
 
-    Of mean rates and mean qualities: PSNR over WINDOW, nan where a curve does not span it; SSIM and
+    Of mean rates and mean qualities: PSNR over a window in dB, nan where a curve does not span it; SSIM and
     MS-SSIM as -10 log10(1 - mean) over the overlap of both curves, on the pictures large enough for
     them, nan without an overlap. Raises ValueError where settings were measured on different images.
     """
@@ -121,7 +127,7 @@ def bd_rates(table: pd.DataFrame) -> pd.DataFrame:
     for measure in MEASURES:
         means = mean_curves(table.dropna(subset=[measure]))
         curves = {codec: _curve(means[means["codec"] == codec], measure) for codec in (*codecs, ANCHOR)}
-        rates[measure] = [_bd_rate(curves[ANCHOR], curves[codec], measure) for codec in codecs]
+        rates[measure] = [_bd_rate(curves[ANCHOR], curves[codec], measure, window) for codec in codecs]
     return pd.DataFrame(rates).astype(dict.fromkeys(MEASURES, float))
 
 
@@ -133,11 +139,11 @@ def _curve(means: pd.DataFrame, measure: str) -> tuple[np.ndarray, np.ndarray]:
     return means["bpp"].to_numpy(), quality if measure == "psnr" else -10 * np.log10(1 - quality)
 
 
-def _bd_rate(anchor: tuple, test: tuple, measure: str) -> float | None:
+def _bd_rate(anchor: tuple, test: tuple, measure: str, window: tuple[float, float]) -> float | None:
     if min(len(anchor[0]), len(test[0])) < 2:
         return None
     overlap = max(anchor[1].min(), test[1].min()), min(anchor[1].max(), test[1].max())
-    window = WINDOW if measure == "psnr" else overlap
+    window = window if measure == "psnr" else overlap
     return metrics.bd_rate(anchor, test, window) if window[0] < window[1] else None
 
 

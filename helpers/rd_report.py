@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from helpers import DATA, RESULTS, ROOT, plots, rd
 from helpers.evaluation import TITLES, markdown, write_between
-from helpers.fitted.measuring import SECONDS
+from helpers.fitted.measuring import EVERY, SECONDS
 from helpers.fitted.measuring import TABLE as FITS
 
 STYLES = {"ours": {"color": plots.BLACK, "linewidth": 2}, "jpeg+restore": {"linestyle": ":"}}
@@ -25,7 +25,8 @@ SHORT = {
     "ours": "ours",
     "fitted": "fitted",
 }
-FAMILIES = {"ours": "trained", "fitted": "fitted"}  # the others are classical
+FAMILIES = {"ours": "trained", "restored JPEG": "trained", "fitted": "fitted"}  # the others are classical
+DASHES = ("-", "--", ":", "-.")
 NAMES = SHORT | {
     "webp": "WebP, method 6",
     "jpeg2000": "JPEG 2000, irreversible, mct=1",
@@ -94,21 +95,26 @@ def families(table: pd.DataFrame) -> Figure:
     """Mean PSNR over mean bits a pixel of a table of rd.COLUMNS; a colour for each family of codecs."""
     lines = _lines(rd.mean_curves(table.replace({"codec": SHORT})), "codec")
     figure = plots.curves(lines, "mean bits a pixel", "mean PSNR, dB (upper left is better)", log_x=True)
-    (axis,), looks = figure.axes, {"classical": plots.SKY, "trained": plots.BLACK, "fitted": plots.VERMILION}
-    for line in axis.get_lines():
-        family = FAMILIES.get(line.get_label(), "classical")
-        line.set(color=looks[family], linewidth=1 if family == "classical" else 2.2)
-        line.set_label(f"{line.get_label()} ({family})")
+    (axis,), looks = figure.axes, {"classical": plots.BLUE, "trained": plots.BLACK, "fitted": plots.VERMILION}
+    for number, line in enumerate(axis.get_lines()):
+        name = line.get_label()
+        family = FAMILIES.get(name, "classical")
+        thin = name not in ("ours", "fitted")
+        line.set(
+            color=looks[family], linewidth=1 if thin else 2.2, linestyle=DASHES[number % 4] if thin else "-"
+        )
+        line.set(markersize=4, label=name if name == family else f"{name} ({family})")
     axis.legend(frameon=False, fontsize=8)
     figure.set_size_inches(7.2, 5.0)
     return figure
 
 
 def over_jpeg() -> pd.DataFrame:
-    """scene, seconds, codec, gain: dB over JPEG's curve at the bytes of each recorded fit of some seconds.
+    """scene, seconds, took, codec, gain: dB over JPEG's curve at the bytes of each recorded fit.
 
-    For `fitted` that of the fit itself; for other codecs theirs at the bytes of the fit of SECONDS, with
-    no seconds. Of the scenes and the rate that were fitted in several times; read between settings.
+    For `fitted` that of the fit itself, which `took` so long in all; for other codecs theirs at the bytes
+    of the fit of SECONDS, with no seconds, if they reach them on every scene. Of the scenes and the rate
+    that were fitted in several times, read between settings.
     """
     fits, table = pd.read_csv(FITS), pd.read_csv(RESULTS / "rd_live1.csv")
     fits = fits[fits.groupby(["image", "setting"])["seconds"].transform("nunique") > 1]
@@ -124,24 +130,24 @@ def over_jpeg() -> pd.DataFrame:
             return float(np.interp(np.log(bpp), np.log(bits), psnr, left=np.nan, right=np.nan))
 
         for fit in own.itertuples():
-            rows.append((scene, fit.seconds, "fitted", fit.psnr - at(fit.bpp, rd.ANCHOR)))
+            rows.append((scene, fit.seconds, fit.took, "fitted", fit.psnr - at(fit.bpp, rd.ANCHOR)))
             if fit.seconds == SECONDS:
-                rows += [(scene, np.nan, c, at(fit.bpp, c) - at(fit.bpp, rd.ANCHOR)) for c in curves]
-    return pd.DataFrame(rows, columns=["scene", "seconds", "codec", "gain"])
+                rows += [(scene, np.nan, np.nan, c, at(fit.bpp, c) - at(fit.bpp, rd.ANCHOR)) for c in curves]
+    found = pd.DataFrame(rows, columns=["scene", "seconds", "took", "codec", "gain"])
+    short = found.groupby("codec")["gain"].transform(lambda gains: gains.isna().any())
+    return found[~short]
 
 
 def over_seconds(gains: pd.DataFrame, clock: dict[str, float]) -> Figure:
     """Means of `over_jpeg` over seconds of encoding: the fits' line, other codecs at theirs of `clock`."""
-    fits = gains[gains["codec"] == "fitted"].groupby("seconds")["gain"].mean()
+    fits = gains[gains["codec"] == "fitted"].groupby("seconds")[["took", "gain"]].mean()
     others = gains[gains["codec"] != "fitted"].groupby("codec")["gain"].mean()
     known = [codec for codec in others.index if codec in clock]
     labels = "seconds of encoding, one thread", "dB over JPEG at equal bytes"
     names = [SHORT[codec] for codec in known]
-    figure = plots.scatter(
-        [clock[c] for c in known], others[known], names, *labels, ours=[SHORT["ours"]], log_x=True
-    )
+    figure = plots.scatter([clock[codec] for codec in known], others[known], names, *labels, log_x=True)
     (axis,) = figure.axes
-    axis.plot(fits.index, fits, "s-", color=plots.ORANGE, label="fitted")
+    axis.plot(fits["took"], fits["gain"], "s-", color=plots.VERMILION, label="fitted")
     axis.legend(frameon=False)
     return figure
 
@@ -163,5 +169,20 @@ def findings() -> str:
     return (
         f"On LIVE1's {table['image'].nunique()} pictures, real file bytes, headers included; BD-rate against "
         f"{rd.ANCHOR_NAME}, of RGB PSNR over {low:.0f} to {high:.0f} dB, of SSIM and MS-SSIM as "
-        f"-10 log10(1 - s) over the overlap; less than zero is fewer bytes:\n\n{markdown(rows)}\n"
+        f"-10 log10(1 - s) over the overlap; less than zero is fewer bytes:\n\n{markdown(rows)}\n\n"
+        f"{fitted()}\n"
+    )
+
+
+def fitted() -> str:
+    """A sentence on the fits: seconds, scenes, BD-rate, and those of the other codecs on the same scenes."""
+    table = with_fits()
+    low, high = window = rd.covered(table)
+    rates = rd.bd_rates(table, window).set_index("codec")["psnr"]
+    own, others = rates["fitted"], rates.drop(["fitted", "jpeg", "jpeg444"]).sort_values()
+    around = ", ".join(f"{SHORT[codec]} {rate:+.1f} %" for codec, rate in others.items())
+    count = table[table["codec"] == "fitted"]["image"].nunique()
+    return (
+        f"Fitted to each of {count} of these pictures, every {EVERY}th, for {SECONDS} s of one core: "
+        f"{own:+.1f} % by PSNR over {low:.1f} to {high:.1f} dB, networks included; there {around}."
     )

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from helpers import ROOT, StudyError
+from helpers import RESULTS, ROOT, StudyError, rd_report
+from helpers.__main__ import main
 from helpers.codec.container import CodecError, Container, read
 from helpers.data import open_set
-from helpers.fitted import gradients, layout
+from helpers.fitted import gradients, layout, measuring
 from helpers.fitted.encoding import SHIFTS, Encoder, Wish
 from helpers.fitted.fitting import Fit
 from helpers.fitted.payload import decode, from_bytes, starts, to_bytes, weights_bits, whole_weights
@@ -286,6 +288,42 @@ def test_a_folder_goes_through_workers_and_resume_leaves_what_is_done(tmp_path):
     again = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 2 and (out / "two.npic").exists()
     assert (out / "one.npic").stat().st_mtime_ns == stamps[out / "one.npic"]
+
+
+@pytest.mark.parametrize("option", ["--resume", "--workers 1", "--cluster tcp://127.0.0.1:1"])
+def test_what_only_fits_have_is_refused_without_one(tmp_path, capfd, option):
+    words = ["encode", str(saved(tmp_path / "in.png")), str(tmp_path / "out.npic"), *option.split()]
+    assert main(words) == 2
+    assert capfd.readouterr().err == f"encode: {option.split()[0]} belongs to --fit\n"
+    assert not (tmp_path / "out.npic").exists()
+
+
+def test_a_recorded_fit_says_what_it_took_and_is_not_done_again(tmp_path, monkeypatch):
+    samples = open_set("samples")
+    few = [scene for scene in samples.scenes if scene.name in ("coffee", "chelsea")]
+    monkeypatch.setattr(measuring, "FILES", tmp_path)
+    monkeypatch.setattr(measuring, "TABLE", tmp_path / "table.csv")
+    monkeypatch.setattr(measuring, "open_set", lambda name: samples)
+    jobs = [measuring.Job(scene.name, 60, 1) for scene in few]
+    measuring.fit_scene(jobs[1])
+    measuring.gather(jobs)
+    (row,) = pd.read_csv(tmp_path / "table.csv").to_dict("records")
+    image = samples[jobs[1].image].load()
+    assert (row["codec"], row["setting"], row["image"]) == ("fitted", 60, jobs[1].image)
+    assert row["bpp"] == pytest.approx(8 * row["bytes"] / image[..., 0].size, abs=1e-6)
+    assert 1 <= row["took"] < 60 and 0.1 < row["visits"] < 100 and 20 < row["psnr"] < 40
+    assert jobs[1].file().exists() and not jobs[0].file().exists()
+
+
+def test_the_recorded_fits_are_those_that_were_planned():
+    """And every plot has what it needs: all rates on some scenes, all times on a few."""
+    found = pd.read_csv(RESULTS / "fitted_live1.csv")
+    names = sorted(pd.read_csv(RESULTS / "rd_live1.csv")["image"].unique())
+    done = [measuring.Job(*job) for job in found[["image", "setting", "seconds"]].itertuples(index=False)]
+    assert done == measuring.jobs(names)
+    by_time = rd_report.over_jpeg().query("codec == 'fitted'").groupby("seconds")["scene"]
+    assert by_time.nunique().to_dict() == dict.fromkeys(sorted({*measuring.TIMES, measuring.SECONDS}), 3)
+    assert (found["took"] >= found["seconds"]).all() and found["commit"].str.fullmatch("[0-9a-f]{40}").all()
 
 
 def test_info_and_decode_know_a_fitted_file(file, tmp_path):

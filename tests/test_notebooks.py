@@ -34,6 +34,7 @@ def test_there_are_notebooks():
         "05_learned_codec",
         "06_ablations",
         "07_analysis",
+        "08_fitted_codec",
     } <= NOTEBOOKS.keys()
 
 

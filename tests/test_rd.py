@@ -180,6 +180,16 @@ def test_a_curve_that_does_not_span_25_to_34_db_has_no_bd_rate_of_psnr_alone():
     assert alone.loc[0, rd.MEASURES].isna().all()
 
 
+def test_a_window_that_all_curves_span_gives_each_its_bd_rate():
+    table = table_of(
+        {"jpeg": (RATES, DECIBELS), "low": (HALF, [24, 29, 32, 33.9]), "high": (RATES, [25.1, 29, 32, 36])}
+    )
+    assert rd.covered(table) == (25.1, 33.9)
+    found = rd.bd_rates(table, rd.covered(table)).set_index("codec")["psnr"]
+    assert found["jpeg"] == 0 and -60 < found["low"] < -40 and found["high"] == pytest.approx(0, abs=5)
+    assert rd.covered(table_of({"jpeg": (RATES, DECIBELS)})) == rd.WINDOW
+
+
 def test_similarity_counts_as_decibels():
     """Straight lines of log rate over -10 log10(1 - s) lie on average as far apart as in the middle."""
     decibels = np.linspace(24, 36, 7)
@@ -322,6 +332,43 @@ def test_published_curves_rise_and_each_point_names_its_source():
     for _, curve in table.groupby("curve"):
         assert curve["bpp"].is_monotonic_increasing and curve["psnr"].is_monotonic_increasing
     assert table["source"].str.fullmatch(r"[\w-]+/[\w-]+, results/\S+, commit [0-9a-f]{12}").all()
+
+
+@pytest.fixture
+def fits(tmp_path, monkeypatch):
+    """Records of two codecs on two scenes; fits of one of them that need half of JPEG's bytes, or all."""
+    same = (RATES, DECIBELS)
+    others = table_of({"jpeg": same, "jpeg444": same, "avif": (HALF, DECIBELS)}, ("a", "b"))
+    others.to_csv(tmp_path / "rd_live1.csv", index=False)
+    own = table_of({"fitted": (HALF, DECIBELS)}).assign(seconds=rd_report.SECONDS, took=210.0)
+    quick = own.iloc[1:2].assign(bpp=RATES[1], seconds=25, took=27.0)
+    pd.concat([own, quick]).to_csv(tmp_path / "fitted_live1.csv", index=False)
+    monkeypatch.setattr(rd_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(rd_report, "FITS", tmp_path / "fitted_live1.csv")
+
+
+def test_fits_stand_beside_the_other_codecs_on_their_own_scenes(fits):
+    table = rd_report.with_fits()
+    assert set(table["image"]) == {"a"} and table["codec"].value_counts().to_dict() == dict.fromkeys(
+        ("jpeg", "jpeg444", "avif", "fitted"), 4
+    )
+    assert (
+        "-50.0 % by PSNR over 25.0 to 34.0 dB" in rd_report.fitted() and "AVIF -50.0 %" in rd_report.fitted()
+    )
+    labels = [line.get_label() for line in rd_report.families(table).axes[0].get_lines()]
+    assert labels == ["JPEG 4:2:0 (classical)", "JPEG 4:4:4 (classical)", "AVIF (classical)", "fitted"]
+
+
+def test_seconds_of_a_fit_are_weighed_at_equal_bytes(fits):
+    gains = rd_report.over_jpeg().set_index(["codec", "took"])["gain"]
+    assert gains.xs("fitted").to_dict() == pytest.approx({210.0: DECIBELS[1] - 25.22, 27.0: 0}, abs=0.01)
+    short = pd.read_csv(rd_report.RESULTS / "rd_live1.csv").query(
+        "codec != 'avif' or bpp > 0.3"
+    )  # begins later
+    others = rd_report.over_jpeg().query("codec != 'fitted'").set_index("codec")["gain"]
+    assert others["jpeg"] == 0 and others["avif"] == pytest.approx(gains["fitted", 210.0])
+    short.to_csv(rd_report.RESULTS / "rd_live1.csv", index=False)
+    assert set(rd_report.over_jpeg()["codec"]) == {"fitted", "jpeg", "jpeg444"}
 
 
 def test_the_findings_in_the_readme_are_those_of_the_record():
