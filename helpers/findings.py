@@ -134,9 +134,7 @@ def _compressed() -> str:
 
 
 def _fitted() -> str:
-    table = rd_report.with_fits()
-    rates = rd.bd_rates(table, rd.covered(table)).set_index("codec")["psnr"]
-    count = table[table["codec"] == "fitted"]["image"].nunique()
+    rates, _, count = rd_report.fit_rates()
     return (
         f"for {rd_report.SECONDS} s of one core {rates['fitted']:+.1f} % ({count} scenes, where AVIF has "
         f"{rates['avif']:+.1f} %)"

@@ -91,6 +91,13 @@ def with_fits() -> pd.DataFrame:
     return pd.concat([table[table["image"].isin(fits["image"])], fits[rd.COLUMNS]])
 
 
+def fit_rates() -> tuple[pd.Series, tuple[float, float], int]:
+    """(BD-rate by PSNR of each codec of `with_fits`, over which dB, on how many scenes)."""
+    table = with_fits()
+    window = rd.covered(table)
+    return rd.bd_rates(table, window).set_index("codec")["psnr"], window, table["image"].nunique()
+
+
 def families(table: pd.DataFrame) -> Figure:
     """Mean PSNR over mean bits a pixel of a table of rd.COLUMNS; a colour for each family of codecs."""
     lines = _lines(rd.mean_curves(table.replace({"codec": SHORT})), "codec")
@@ -176,12 +183,9 @@ def findings() -> str:
 
 def fitted() -> str:
     """A sentence on the fits: seconds, scenes, BD-rate, and those of the other codecs on the same scenes."""
-    table = with_fits()
-    low, high = window = rd.covered(table)
-    rates = rd.bd_rates(table, window).set_index("codec")["psnr"]
+    rates, (low, high), count = fit_rates()
     own, others = rates["fitted"], rates.drop(["fitted", "jpeg", "jpeg444"]).sort_values()
     around = ", ".join(f"{SHORT[codec]} {rate:+.1f} %" for codec, rate in others.items())
-    count = table[table["codec"] == "fitted"]["image"].nunique()
     return (
         f"Fitted to each of {count} of these pictures, every {EVERY}th, for {SECONDS} s of one core: "
         f"{own:+.1f} % by PSNR over {low:.1f} to {high:.1f} dB, networks included; there {around}."

@@ -16,7 +16,7 @@ TEMPERATURES = (0.5, 0.05)  # of the soft rounding, first and last
 # Learning rates of Adam. The synthesis shows every change in all pixels at once, the context model does not.
 LATENT_RATE, CONTEXT_RATE, SYNTHESIS_RATE = 2e-1, 2e-2, 5e-3
 LAST_SHARE = 1e-3  # of the learning rates, in the last part
-BETAS, EPSILON = (0.6, 0.9), 1e-8  # short memories: a latent moves once a visit, and has few hundred of them
+BETAS, EPSILON = (0.6, 0.9), 1e-8  # short memories: a latent moves once a visit, some hundred times in all
 
 
 @dataclass

@@ -8,6 +8,7 @@ may be stopped and goes on where it was; a fit that is recorded is not done agai
 import time
 from collections.abc import Iterable
 from concurrent.futures import as_completed
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -34,7 +35,8 @@ class Job(NamedTuple):
     rate: int
     seconds: int
 
-    def file(self):
+    def file(self) -> Path:
+        """Where it leaves its row; what is there is not done again."""
         return FILES / f"{self.image}-{self.rate}-{self.seconds}.csv"
 
 
@@ -45,7 +47,7 @@ def jobs(names: list[str]) -> list[Job]:
 
 
 def measure(workers: int) -> None:
-    """Does the fits of LIVE1 that are missing and writes TABLE, of what is there so far."""
+    """Does the fits of LIVE1 that have no file in FILES, and then writes TABLE."""
     make_folder(FILES)
     wanted = jobs(sorted(scene.name for scene in open_set("live1").scenes))
     left = [job for job in wanted if not job.file().exists()]
@@ -53,7 +55,7 @@ def measure(workers: int) -> None:
         for future in as_completed([pool.submit(fit_scene, job) for job in left]):
             future.result()
             bar.update()
-            gather(wanted)
+    gather(wanted)
 
 
 def fit_scene(job: Job) -> None:
@@ -81,6 +83,5 @@ def fit_scene(job: Job) -> None:
 
 
 def gather(wanted: Iterable[Job]) -> None:
-    """Writes TABLE of the jobs that are done, in their order."""
-    tables = [pd.read_csv(job.file()) for job in wanted if job.file().exists()]
-    write_file(TABLE, pd.concat(tables).to_csv(index=False).encode())
+    """Writes TABLE from the files of all jobs, in their order."""
+    write_file(TABLE, pd.concat(pd.read_csv(job.file()) for job in wanted).to_csv(index=False).encode())
