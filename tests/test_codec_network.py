@@ -20,7 +20,7 @@ from helpers.codec.network import (
     step_of,
 )
 from helpers.codec.prior import GROUPS, bounded, features, gaussian_bits, scale_of
-from helpers.training.codec_start import start_from_pictures
+from helpers.training.codec_statistics import start_from_pictures
 
 SMALL = CompressionConfig(fine=16, coarse=16, blocks=(1, 1), analysis_blocks=(1, 1), context=16)
 
@@ -48,8 +48,9 @@ def test_rates_go_from_coarse_to_fine_steps():
     network = CompressionNetwork(SMALL)
     gains = network.gain(torch.arange(RATES))[:, 0, 0, 0].detach()
     assert (gains[1:] > gains[:-1]).all()
-    coarsest = COARSEST * (COARSEST / FINEST) ** (1.25 / 7)  # below the first knot
-    assert 1 / gains[0].item() == pytest.approx(coarsest) and 1 / gains[-1].item() == pytest.approx(FINEST)
+    ratio = (COARSEST / FINEST) ** (1 / 7)  # of neighbours; half below the first to one above the last
+    assert 1 / gains[0].item() == pytest.approx(COARSEST * ratio**0.5)
+    assert 1 / gains[-1].item() == pytest.approx(FINEST / ratio)
     assert torch.allclose(1 / gains, step_of(torch.arange(RATES)))
     network = network.eval()
     start_from_pictures(network, pictures())
@@ -101,7 +102,10 @@ def test_the_loss_is_weighted_bits_and_error():
     target, output = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2 / 255)
     loss = rate_distortion(torch.tensor([0.5, 3.0]), output, target, rate).item()
     expected = np.mean(
-        [(s / 51) ** 0.9 * (b + 26 / s**2 * 4) for s, b in ((step_of(rate)[0].item(), 0.5), (FINEST, 3.0))]
+        [
+            (s / 51) ** 0.9 * (b + 26 / s**2 * 4)
+            for s, b in ((step_of(rate)[0].item(), 0.5), (step_of(rate)[1].item(), 3.0))
+        ]
     )
     assert loss == pytest.approx(expected, rel=1e-5)
     assert rate_weight(rate)[0] > rate_weight(rate)[1]

@@ -22,7 +22,7 @@ from helpers.experiments import run as running
 from helpers.experiments import sweep
 from helpers.experiments.grid import BASELINES, QUESTIONS, QUICK, VERDICTS, VERSION, cards_of, grid, runs_of
 from helpers.models import macs_per_pixel
-from helpers.training.codec_start import start_codec
+from helpers.training.codec_statistics import start_codec
 
 TINY = replace(BASELINES["restore"].changed({"steps": 10, "batch": 2, "width": 8}), images="samples")
 

@@ -15,13 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.codec.prior import (
     GROUPS,
-    TABLE_BITS,
     Context,
     Factorised,
     gaussian_bits,
     place_of,
     scale_of,
     straight_through,
+    thrifty,
 )
 from helpers.models import CENTRE, NetworkConfig, ResidualBlock
 
@@ -51,6 +51,7 @@ class CompressionConfig:
     groups: int = len(GROUPS)  # of channels of y that are kept, those of most energy at the start
     prior: str = "context"
     rounding: str = "mixed"  # in training: "noise", "straight_through", or noise for the bits alone
+    thrift: float = 0.4  # share of the bits saved by a smaller number that counts; 0: always the nearest
 
     def __post_init__(self):
         for name in ("blocks", "analysis_blocks"):  # lists when they come from a file
@@ -61,6 +62,8 @@ class CompressionConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        if not 0 <= self.thrift <= 1:
+            raise ValueError(f"thrift is {self.thrift!r}; it must lie in 0..1")
         if not 1 <= self.groups <= len(GROUPS):
             raise ValueError(f"groups is {self.groups!r}; it must lie in 1..{len(GROUPS)}")
 
@@ -105,17 +108,19 @@ class CompressionNetwork(nn.Module):
         def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor):
             offset = scaled[:, channels] - mean
             noisy = offset + torch.rand_like(offset) - 0.5  # rounding's stand-in (Balle et al. 2017)
-            whole = straight_through(torch.round, offset)
+            with torch.no_grad():
+                chosen, table_bits = thrifty(offset, index, self.prior.tables, self.config.thrift)
+            whole = straight_through(lambda offset: chosen, offset)
             scale = scale_of(index)
             if not self.training:
-                cost = gaussian_bits(whole, scale).clamp(max=TABLE_BITS)  # as in the tables
+                cost = table_bits
             elif self.config.rounding == "straight_through":
                 cost = gaussian_bits(whole, scale)
             elif self.config.rounding == "noise":
                 cost = gaussian_bits(noisy, scale)
             else:
                 proxy = gaussian_bits(noisy, scale.detach())
-                cost = gaussian_bits(whole.detach(), scale) + proxy - proxy.detach()
+                cost = gaussian_bits(chosen, scale) + proxy - proxy.detach()
             bits.append((cost * here).sum((1, 2, 3)))
             return mean + (noisy if self.config.rounding == "noise" and self.training else whole)
 
@@ -123,7 +128,7 @@ class CompressionNetwork(nn.Module):
         return decoded, sum(bits)
 
     def gain(self, rate: torch.Tensor) -> torch.Tensor:
-        """(N, latent, 1, 1) gains of rates 0..63, between the learnt ones and a little below."""
+        """(N, latent, 1, 1) gains of rates 0..63, between the learnt ones and a little below and above."""
         place = place_of(rate)
         low = place.floor().clamp(0, KNOTS - 2)
         share = (place - low)[:, None]

@@ -8,7 +8,7 @@ import torch
 
 from helpers.codec.container import CodecError
 from helpers.codec.network import CompressionNetwork
-from helpers.codec.prior import SCALES, table_bounds
+from helpers.codec.prior import SCALES, table_bounds, thrifty
 
 Categorical = constriction.stream.model.Categorical
 
@@ -16,11 +16,10 @@ Categorical = constriction.stream.model.Categorical
 def encode_latent(network: CompressionNetwork, scaled: torch.Tensor, rate: int) -> tuple[bytes, torch.Tensor]:
     """(range coder's stream, decoded latent in steps) of a scaled latent (1, latent, h, w)."""
     models, coder = models_of(network), constriction.stream.queue.RangeEncoder()
-    bounds = torch.from_numpy(table_bounds()).float()
+    bounds, thrift = table_bounds(), network.config.thrift
 
     def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-        whole = (scaled[:, channels] - mean).round_()
-        _cut(whole, bounds[index.int()])  # what lies further out, for the decoder too
+        whole, _ = thrifty(scaled[:, channels] - mean, index, network.prior.tables, thrift)
         symbols, tables, _ = _in_order(whole, index, here)
         for table, run in _runs(tables):
             coder.encode(symbols[run] + int(bounds[table]), models[table])
@@ -69,11 +68,6 @@ def _through(network: CompressionNetwork, rate: int, shape: tuple[int, ...], cod
     """The entropy model over a latent, in float32 and in one layout, whatever the caller's."""
     with torch.inference_mode():
         return network.prior(torch.tensor([float(rate)]), shape, code)
-
-
-def _cut(whole: torch.Tensor, most: torch.Tensor) -> None:
-    torch.minimum(whole, most, out=whole)
-    torch.maximum(whole, most.neg_(), out=whole)
 
 
 def _in_order(

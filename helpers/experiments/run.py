@@ -15,7 +15,7 @@ from helpers.experiments.grid import VERSION, Run
 from helpers.models import ConvolutionalNetwork, count_parameters, macs_per_pixel
 from helpers.records import environment
 from helpers.restoring import reconstruct
-from helpers.training.codec_start import start_codec
+from helpers.training.codec_statistics import count_tables, start_codec
 from helpers.training.loop import train
 from helpers.training.pairs import Photographs, as_space, to_tensor
 
@@ -50,6 +50,8 @@ def _measured(run: Run) -> dict:
         if task == "compress":
             start_codec(network, photographs, run.training)
         curve = train(network, photographs, run.training)
+        if task == "compress":
+            count_tables(network, photographs, run.training)
     except StudyError as error:
         if "not finite" not in str(error):
             raise

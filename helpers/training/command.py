@@ -19,7 +19,7 @@ from helpers.processes import alone
 from helpers.records import environment, write_record
 from helpers.rounding import start_from_pixels
 from helpers.training.checkpoint import Checkpoints
-from helpers.training.codec_start import start_codec
+from helpers.training.codec_statistics import count_tables, start_codec
 from helpers.training.config import TrainingConfig
 from helpers.training.loop import place, train
 from helpers.training.pairs import Photographs, read_photographs
@@ -87,6 +87,8 @@ def _run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
     checkpoints = replace(checkpoints, about=about)
     curve = train(network, photographs, config, lambda line: print(line, flush=True), checkpoints)
     if rank == 0:
+        if isinstance(network, CompressionNetwork):
+            count_tables(network, photographs, config)
         leg = _leg(about, photographs, network, config, curve)
         card = {
             "task": config.task,

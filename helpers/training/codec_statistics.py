@@ -1,17 +1,31 @@
-"""Where a codec's training starts: transforms from the pictures' statistics, then the entropy model alone."""
+"""What of a codec is counted: transforms that training starts from and, at its end, the coder's tables."""
 
 import numpy as np
 import torch
 from torch import nn
 
 from helpers.codec.network import LINEAR_UNIT, RATES, STRIDE, CompressionNetwork, rate_weight
-from helpers.codec.prior import INDEX_UNIT, SCALE_STEP, SCALES, SMALLEST, UNIT, WEIGHT_UNIT
+from helpers.codec.prior import (
+    INDEX_UNIT,
+    SCALE_STEP,
+    SCALES,
+    SMALLEST,
+    TABLE_BITS,
+    UNIT,
+    WEIGHT_UNIT,
+    bits_of,
+    gaussian_tables,
+    table_bounds,
+    thrifty,
+)
 from helpers.models import CENTRE
 from helpers.numpy_net import schedule_factor
 from helpers.training.config import TrainingConfig
 from helpers.training.pairs import Photographs
 
 BLOCK_PATCHES = 512  # patches whose blocks give the KLT
+TABLE_BATCHES = 16  # of patches whose coded numbers give the tables
+GAUSSIAN_COUNT = 20  # numbers that a Gaussian table counts for beside them
 PRIOR_STEPS, PRIOR_RATE = 1000, 3e-3  # at most a tenth of the training's own steps
 
 
@@ -63,3 +77,39 @@ def start_from_pictures(network: CompressionNetwork, pictures: torch.Tensor) -> 
     start = ((deviation * middle / SMALLEST).log() / SCALE_STEP).clamp(0, SCALES - 1) * INDEX_UNIT
     for foretell, channels in network.prior.parts():
         foretell.second.bias[len(start[channels]) :] = start[channels] / (WEIGHT_UNIT * UNIT)
+
+
+@torch.no_grad()
+def count_tables(network: CompressionNetwork, photographs: Photographs, config: TrainingConfig) -> None:
+    """Sets the coder's tables to how often each number occurs, by scale, in patches at all rates.
+
+    Numbers of one size, above and below zero, are counted together. Training foretells Gaussians; what is
+    left of real pictures, and of the encoder's choices, has more zeros and longer tails.
+    """
+    usual, sizes = gaussian_tables(), (2 * table_bounds() + 1).tolist()
+    network.eval().prior.tables.copy_(usual)
+    rng, counts = np.random.default_rng(config.seed), torch.zeros(len(usual))
+    for _ in range(TABLE_BATCHES):
+        pictures, _ = photographs.draw(config.task, config.batch, config.qualities, rng)
+        rate = torch.from_numpy(rng.uniform(0, RATES - 1, config.batch).astype(np.float32))
+        counts += _counts(network, network.analysis(pictures.cpu()) * network.gain(rate), rate)
+    fitted = []
+    for found, gaussian in zip(counts.split(sizes), usual.split(sizes), strict=True):
+        share = (found + found.flip(0)) / 2 + GAUSSIAN_COUNT * gaussian / gaussian.sum()
+        fitted.append((share / share.sum() * 2**TABLE_BITS).round().clamp_min(1).int())
+    network.prior.tables.copy_(torch.cat(fitted))
+
+
+def _counts(network: CompressionNetwork, scaled: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    """How often each entry of the tables codes a number of a scaled latent."""
+    tables = network.prior.tables
+    zeros, counts = bits_of(tables)[1], torch.zeros(len(tables))
+
+    def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
+        whole, _ = thrifty(scaled[:, channels] - mean, index, tables, network.config.thrift)
+        entries = (zeros[index.int()] + whole.int())[here.expand_as(whole) > 0]
+        counts.add_(entries.bincount(minlength=len(tables)))
+        return mean + whole
+
+    network.prior(rate, scaled.shape, code)
+    return counts
