@@ -183,6 +183,7 @@ COMPRESS_CARDS = (
     Card("prior", "factorised", {"prior": "factorised"}, "hurts"),
     Card("prior", "noise", {"rounding": "noise"}, "hurts"),
     Card("prior", "straight-through", {"rounding": "straight_through"}, "hurts"),
+    Card("prior", "nearest numbers", {"thrift": 0.0}, "hurts"),
     Card("groups", "30 channels", {"groups": 4}, "hurts"),
     Card("groups", "48 channels", {"groups": 5}, "hurts"),
     Card("groups", "80 channels", {"groups": 6}, "no evidence"),
