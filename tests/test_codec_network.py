@@ -1,10 +1,13 @@
 """The codec's network: its start, its rates, its cost, and gradients that reach everything."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from skimage import data as photographs
 
 from helpers.codec.network import (
@@ -19,8 +22,21 @@ from helpers.codec.network import (
     rate_weight,
     step_of,
 )
-from helpers.codec.prior import GROUPS, bounded, features, gaussian_bits, scale_of
-from helpers.training.codec_statistics import start_from_pictures
+from helpers.codec.prior import (
+    GROUPS,
+    SLOPE,
+    bits_of,
+    bounded,
+    features,
+    gaussian_bits,
+    gaussian_tables,
+    scale_of,
+    table_bounds,
+    thrifty,
+)
+from helpers.training.codec_statistics import count_tables, start_from_pictures
+from helpers.training.config import TrainingConfig
+from helpers.training.pairs import Photographs
 
 SMALL = CompressionConfig(fine=16, coarse=16, blocks=(1, 1), analysis_blocks=(1, 1), context=16)
 
@@ -71,6 +87,64 @@ def test_bits_are_those_of_a_gaussian_over_whole_numbers():
         assert chances.sum().item() == pytest.approx(1, abs=1e-5)
     wide = gaussian_bits(torch.zeros(1), torch.tensor(50.0)).item()
     assert wide == pytest.approx(math.log2(50 * math.sqrt(2 * math.pi)), abs=0.01)
+
+
+@given(st.floats(-20, 20, width=32), st.integers(0, 63), st.floats(0, 1))
+def test_a_coded_number_is_the_cheaper_of_the_nearest_and_the_next_towards_zero(offset, index, thrift):
+    tables = gaussian_tables()
+    bits, zeros = bits_of(tables)
+    whole, cost = thrifty(torch.tensor([offset]), torch.tensor([float(index)]), tables, thrift)
+
+    def price(number: int) -> float:
+        return thrift * bits[zeros[index] + number].item() + SLOPE * (offset - number) ** 2
+
+    nearest = round(math.copysign(min(abs(round(offset)), table_bounds()[index]), offset))
+    lower = nearest - (nearest > 0) + (nearest < 0)
+    assert whole.item() in (nearest, lower) and cost.item() == bits[zeros[index] + int(whole)].item()
+    assert price(int(whole)) <= min(price(nearest), price(lower)) + 1e-3
+    if thrift == 0:
+        assert whole.item() == nearest
+
+
+def test_bits_are_those_of_the_coders_tables():
+    tables = gaussian_tables()
+    bits, zeros = bits_of(tables)
+    for index, bound in enumerate(table_bounds()):
+        part = slice(int(zeros[index]) - int(bound), int(zeros[index]) + int(bound) + 1)
+        assert torch.exp2(-bits[part].double()).sum().item() == pytest.approx(1, abs=1e-5)
+        assert tables[zeros[index]] == tables[part].max()  # zero stands in the middle
+
+
+def test_thrift_saves_more_bits_than_error_costs():
+    torch.manual_seed(0)
+    loss = {}
+    for thrift in (0.0, 0.4):
+        network = CompressionNetwork(replace(SMALL, thrift=thrift)).eval()
+        start_from_pictures(network, pictures())
+        rate = torch.full((2,), 32.0)
+        with torch.no_grad():
+            output, bits = network(pictures(), rate)
+        loss[thrift] = rate_distortion(bits, output, pictures(), rate).item(), bits.mean().item()
+    assert loss[0.4][0] < loss[0.0][0] and loss[0.4][1] < 0.95 * loss[0.0][1]
+
+
+def test_counted_tables_code_other_patches_in_fewer_bits():
+    """Laplacian by nature, Gaussian by assumption: what was counted on one picture fits another."""
+    torch.manual_seed(0)
+    network = CompressionNetwork(SMALL).eval()
+    start_from_pictures(network, pictures(192))
+    astronaut, coffee = pictures(192)
+    rate = torch.tensor([32.0])
+    with torch.no_grad():
+        before = network(coffee[None], rate)[1].item()
+    picture = (255 * astronaut).byte().permute(1, 2, 0).numpy()
+    count_tables(network, Photographs({"a": picture}, "rgb", 64), TrainingConfig("compress", "rgb", patch=64))
+    with torch.no_grad():
+        assert network(coffee[None], rate)[1].item() < 0.97 * before
+    sizes = (2 * table_bounds() + 1).tolist()
+    for table in network.prior.tables.split(sizes):
+        assert table.min() >= 1 and torch.equal(table, table.flip(0))
+        assert table.sum().item() == pytest.approx(2**16, rel=0.02)
 
 
 def test_features_are_whole_numbers():
@@ -140,3 +214,8 @@ def test_costs_are_those_counted_by_hand():
 def test_an_unknown_choice_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is '{value}'; known are"):
         CompressionConfig(**{name: value})
+
+
+def test_a_thrift_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"thrift is 1.5; it must lie in 0..1"):
+        CompressionConfig(thrift=1.5)
