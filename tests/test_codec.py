@@ -370,6 +370,19 @@ def test_a_budget_is_kept_and_used(photograph, tmp_path, budget):
     assert len(more) > most
 
 
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=70).map(sorted), st.integers(0, 100))
+def test_the_most_within_a_budget_is_found_by_halving(sizes, most):
+    calls = []
+
+    def code(setting: int) -> tuple[bytes, int]:
+        calls.append(setting)
+        return bytes(sizes[setting]), setting
+
+    _, setting = pictures.most_within(code, range(len(sizes)), most)
+    assert setting == max((k for k, size in enumerate(sizes) if size <= most), default=0)
+    assert len(calls) == len(set(calls)) <= 8
+
+
 @shipped
 def test_a_budget_that_can_not_be_kept_is_one_line(photograph, tmp_path):
     process = run("encode", photograph, tmp_path / "x.npic", "--bytes", 50)

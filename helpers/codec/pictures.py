@@ -1,6 +1,6 @@
 """Pictures to files of this codec and back; budgets; folders are the command's business."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -76,14 +76,25 @@ def encode_within(
 
     Raises CodecError where the smallest file is larger.
     """
-    low, high, best = -1, RATES, None
-    while high - low > 1:
-        rate = (low + high) // 2
-        found = encode(image, rate, codec, **metadata)
-        low, high, best = (rate, high, found) if len(found[0]) <= most_bytes else (low, rate, best)
-    if best is None:
-        least = len(encode(image, 0, codec, **metadata)[0])
-        raise CodecError(f"takes {least:,} bytes at the lowest rate; {most_bytes:,} can't be reached")
+    best = most_within(lambda rate: encode(image, rate, codec, **metadata), range(RATES), most_bytes)
+    if len(best[0]) > most_bytes:
+        raise CodecError(f"takes {len(best[0]):,} bytes at the lowest rate; {most_bytes:,} can't be reached")
+    return best
+
+
+def most_within(code: Callable, settings: Sequence, most_bytes: int) -> tuple[bytes, np.ndarray]:
+    """(file, decoded) of code(setting) at the last setting, from small files to large, within so many bytes.
+
+    Found by halving; that of the first setting where none is small enough.
+    """
+    best, low, high = None, 0, len(settings)
+    while high - low > 1 or best is None:
+        middle = (low + high) // 2
+        found = code(settings[middle])
+        if len(found[0]) <= most_bytes or middle == 0:
+            low, best = middle, found
+        else:
+            high = middle
     return best
 
 
