@@ -155,7 +155,7 @@ def test_features_are_whole_numbers():
 
 
 @pytest.mark.parametrize("rounding", ["mixed", "noise", "straight_through"])
-@pytest.mark.parametrize("prior", ["context", "factorised"])
+@pytest.mark.parametrize("prior", ["context", "factorised", "hyperprior"])
 def test_a_training_step_reaches_every_weight(prior, rounding):
     torch.manual_seed(0)
     network = CompressionNetwork(CompressionConfig(**{**vars(SMALL), "prior": prior, "rounding": rounding}))
@@ -210,7 +210,7 @@ def test_costs_are_those_counted_by_hand():
     assert found["decoder"] == synthesis + context <= 40_000
 
 
-@pytest.mark.parametrize(("name", "value"), [("prior", "magic"), ("rounding", "up")])
+@pytest.mark.parametrize(("name", "value"), [("prior", "magic"), ("rounding", "up"), ("activation", "tanh")])
 def test_an_unknown_choice_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is '{value}'; known are"):
         CompressionConfig(**{name: value})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from helpers import StudyError, one_line
 from helpers.codec.container import ENDING, MAGIC, CodecError, read
@@ -32,9 +32,9 @@ def encoded(source: Path, encoder: Encoder) -> tuple[bytes, dict]:
     """(compressed file, {width, height, bytes, bits_per_pixel, psnr in dB}) of a picture file.
 
     The picture is turned upright as its EXIF asks, EXIF is kept with the orientation set to 1, the ICC
-    profile is kept, transparency is kept without loss beside the colours; otherwise the rules of
-    `helpers.data.load_image` hold. `encoder` is called with (image, icc=, exif=, alpha=). Raises StudyError,
-    one line.
+    profile is kept but for CMYK, LAB and YCbCr, whose channels are not those that are coded, transparency
+    is kept without loss beside the colours; otherwise the rules of `helpers.data.load_image` hold.
+    `encoder` is called with (image, icc=, exif=, alpha=). Raises StudyError, one line.
     """
     from helpers.metrics import psnr
 
@@ -64,9 +64,11 @@ def summary(target: Path, done: dict) -> str:
 def _read_picture(source: Path) -> tuple[np.ndarray, dict[str, bytes]]:
     """(image, what travels beside it)."""
     with opened(source) as picture:
-        metadata = {"icc": picture.info.get("icc_profile") or b""}
-        picture = ImageOps.exif_transpose(picture)
-        exif = picture.getexif()
+        own = picture.mode not in ("CMYK", "LAB", "YCbCr")  # the others keep their channels, or are grey
+        metadata = {"icc": (own and picture.info.get("icc_profile")) or b""}
+        exif, picture = picture.getexif(), ImageOps.exif_transpose(picture)
+        if exif:  # also where none is left of it: Pillow turns a TIFF while loading it
+            exif[ExifTags.Base.Orientation] = 1
         metadata["exif"] = exif.tobytes() if exif else b""
         if picture.has_transparency_data:
             grey = picture.mode in ("1", "L", "LA", "La")

@@ -1,9 +1,9 @@
 """The codec's network: a picture to a latent and back, with gains for every rate.
 
-A picture becomes a latent y at an eighth of its size; y is scaled by the gains of the wished rate and
-rounded; what a rounded number costs is foretold, as a mean and a scale, from what was coded before it
-(Balle et al. 2018; Minnen et al. 2018). Analysis and synthesis each are a linear transform, which
-starts as the KLT of the training pictures, and a network beside it, which starts at nothing.
+A picture becomes a latent y at an eighth of its size; y is scaled by the gains of the wished rate and made
+whole, by nearness and by price; what a whole number costs is foretold, as a mean and a scale, from what was
+coded before it (Balle et al. 2018; Minnen et al. 2018). Analysis and synthesis each are a linear transform,
+which starts as the KLT of the training pictures, and a network beside it, which starts at nothing.
 """
 
 import math
@@ -15,8 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.codec.prior import (
     GROUPS,
+    SIDE,
     Context,
     Factorised,
+    Hyperprior,
     gaussian_bits,
     place_of,
     scale_of,
@@ -30,9 +32,9 @@ LINEAR_UNIT, NETWORK_UNIT = (
     0.05,
     0.1,
 )  # of both paths' outputs: small, so that a step of Adam moves them little
-RATES = 64  # indexes 0 (smallest files) to 63, between which gains are interpolated
+RATES = 64  # indexes 0 (smallest files) to 63; their gains lie between the learnt ones and a little beyond
 KNOTS = 8  # learnt gains
-FINEST, COARSEST = 26.0, 160.0  # steps of the first gains, in grey levels: about 35 and 25 dB on photographs
+FINEST, COARSEST = 26.0, 160.0  # steps in grey levels from which the learnt gains start
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class CompressionConfig:
     """One codec network. `prior` says what a coded number is foretold from:
 
     - `factorised`: its channel and the rate alone;
+    - `hyperprior`: side information, sent before it;
     - `context`: the channels coded before, here and around; the first channels from their neighbours.
     """
 
@@ -47,6 +50,7 @@ class CompressionConfig:
     coarse: int = 96  # and at an eighth
     blocks: tuple[int, int] = (2, 3)  # residual blocks of the synthesis: fine, coarse
     analysis_blocks: tuple[int, int] = (1, 2)
+    activation: str = "relu"  # of the residual blocks, or "leaky_relu", "gdn"
     context: int = 64  # feature maps of the networks that foretell
     groups: int = len(GROUPS)  # of channels of y that are kept, those of most energy at the start
     prior: str = "context"
@@ -57,8 +61,9 @@ class CompressionConfig:
         for name in ("blocks", "analysis_blocks"):  # lists when they come from a file
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, known in (
-            ("prior", ("context", "factorised")),
+            ("prior", ("context", "factorised", "hyperprior")),
             ("rounding", ("mixed", "noise", "straight_through")),
+            ("activation", ("relu", "leaky_relu", "gdn")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
@@ -89,17 +94,29 @@ class CompressionNetwork(nn.Module):
         if config.prior == "context":
             self.prior = Context(config.context, GROUPS[: config.groups])
         else:
-            self.prior = Factorised(config.context, config.latent)
+            kind = {"factorised": Factorised, "hyperprior": Hyperprior}[config.prior]
+            self.prior = kind(config.context, config.latent)
         steps = torch.linspace(math.log(COARSEST), math.log(FINEST), KNOTS)
         self.log_gain = nn.Parameter(-steps[:, None].repeat(1, config.latent))
 
     def forward(self, image: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         y = self.analysis(image)
         with full_precision(y):
-            gain = self.gain(rate)
-            decoded, bits = self.coded(y * gain, rate)
-            decoded = decoded / gain
+            decoded, bits = self.coded(self.scaled(y, rate), rate)
+            decoded = decoded / self.gain(rate)
         return self.synthesis(decoded), bits / (image.shape[2] * image.shape[3])
+
+    def scaled(self, y: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+        """What is coded of a latent at rates (N,): y in steps, after a hyperprior's side information."""
+        scaled = y * self.gain(rate)
+        return self.prior.with_side(scaled) if isinstance(self.prior, Hyperprior) else scaled
+
+    def chosen(
+        self, channels: slice, offset: torch.Tensor, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`thrifty` for channels of what is coded; not for side information, whose error is no picture's."""
+        side = isinstance(self.prior, Hyperprior) and channels.start < SIDE
+        return thrifty(offset, index, self.prior.tables, 0.0 if side else self.config.thrift)
 
     def coded(self, scaled: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(what would be decoded of a scaled latent, bits of each picture (N,)), both with gradients."""
@@ -109,7 +126,7 @@ class CompressionNetwork(nn.Module):
             offset = scaled[:, channels] - mean
             noisy = offset + torch.rand_like(offset) - 0.5  # rounding's stand-in (Balle et al. 2017)
             with torch.no_grad():
-                chosen, table_bits = thrifty(offset, index, self.prior.tables, self.config.thrift)
+                chosen, table_bits = self.chosen(channels, offset, index)
             whole = straight_through(lambda offset: chosen, offset)
             scale = scale_of(index)
             if not self.training:
@@ -164,14 +181,13 @@ class Analysis(nn.Module):
 
     def __init__(self, config: CompressionConfig):
         super().__init__()
-        fine, coarse = _feature_config(config.fine), _feature_config(config.coarse)
         self.linear = nn.Conv2d(3 * STRIDE**2, config.latent, 3, padding=1, bias=False)
         self.network = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(48, config.fine, 3, padding=1),
-            *[ResidualBlock(fine, config.fine) for _ in range(config.analysis_blocks[0])],
+            *_blocks(config, config.fine, config.analysis_blocks[0]),
             nn.Conv2d(config.fine, config.coarse, 2, stride=2),
-            *[ResidualBlock(coarse, config.coarse) for _ in range(config.analysis_blocks[1])],
+            *_blocks(config, config.coarse, config.analysis_blocks[1]),
             _zero(nn.Conv2d(config.coarse, config.latent, 3, padding=1)),
         )
 
@@ -187,14 +203,13 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: CompressionConfig):
         super().__init__()
-        fine, coarse = _feature_config(config.fine), _feature_config(config.coarse)
         self.linear = nn.Conv2d(config.latent, 3 * STRIDE**2, 3, padding=1, bias=False)
         self.network = nn.Sequential(
             nn.Conv2d(config.latent, config.coarse, 3, padding=1),
-            *[ResidualBlock(coarse, config.coarse) for _ in range(config.blocks[1])],
+            *_blocks(config, config.coarse, config.blocks[1]),
             nn.Conv2d(config.coarse, 4 * config.fine, 1),
             nn.PixelShuffle(2),
-            *[ResidualBlock(fine, config.fine) for _ in range(config.blocks[0])],
+            *_blocks(config, config.fine, config.blocks[0]),
             _zero(nn.Conv2d(config.fine, 48, 3, padding=1)),
             nn.PixelShuffle(4),
         )
@@ -211,8 +226,26 @@ def full_precision(x: torch.Tensor) -> torch.autocast:
     return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)  # it knows no meta device
 
 
-def _feature_config(width: int) -> NetworkConfig:
-    return NetworkConfig("residual", width=width)
+class GDN(nn.Module):
+    """Generalised divisive normalisation (Balle et al. 2016): each map over the root of all maps' squares."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(width))  # used squared, so that nothing falls below zero
+        self.weight = nn.Parameter(0.3 * torch.eye(width) + 0.03)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight.square()[:, :, None, None], self.bias.square() + 1e-6
+        return maps * nn.functional.conv2d(maps.square(), weight, bias).rsqrt()
+
+
+def _blocks(config: CompressionConfig, width: int, count: int) -> list[ResidualBlock]:
+    gdn = config.activation == "gdn"
+    shape = NetworkConfig("residual", width=width, activation="relu" if gdn else config.activation)
+    blocks = [ResidualBlock(shape, width) for _ in range(count)]
+    for block in blocks if gdn else []:
+        block.change[1] = GDN(width)
+    return blocks
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

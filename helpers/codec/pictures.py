@@ -48,7 +48,7 @@ def encode(
         raise CodecError(f"is {width}x{height}; at most {MOST_PIXELS:,} pixels and sides of 65,536 are coded")
     network, model = codec or shipped_codec()
     with torch.inference_mode():
-        scaled = _analysed(network, image) * network.gain(torch.tensor([float(rate)]))
+        scaled = network.scaled(_analysed(network, image), torch.tensor([float(rate)]))
     latent, decoded = encode_latent(network, scaled, rate)
     grey = image.ndim == 2
     file = Container(width, height, rate, model, latent, grey, **metadata).to_bytes()

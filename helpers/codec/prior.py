@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import nn
 
-SCALES = 64  # Gaussian tables
-SMALLEST, LARGEST = 0.11, 100.0  # their standard deviations, log-spaced, in steps
+SCALES = 64  # tables: Gaussian where training starts, counted at its end
+SMALLEST, LARGEST = 0.11, 100.0  # the standard deviations they stand for, log-spaced, in steps
 SCALE_STEP = math.log(LARGEST / SMALLEST) / (SCALES - 1)
 UNIT = 16  # means and activations are counted in sixteenths of a step
 WEIGHT_UNIT = 64  # weights of the context networks in parts of 64
 INDEX_UNIT = 128  # their sums, an index: an eighth of an activation, so that one learning rate suits all
 TABLE_BITS = 16  # counts of a table add up to about 2^16, and none is below 1
 GROUPS = (3, 6, 9, 12, 18, 32, 48)  # channels of y in the order of coding; the first ones are interlaced
+SIDE = 16  # channels of a hyperprior's side information
 LEVELS = 4  # of the first group: every 4th position, every 2nd, the middles of those, the rest
 STRIP = 2**15  # positions that a network foretells at once outside training: 24 megapixels in 2 GB
 SLOPE = 6 / math.log(2)  # bits that a squared step is worth where a uniform quantiser trades both evenly
@@ -45,7 +46,7 @@ class Context(nn.Module):
         )
 
     def parts(self) -> list[tuple[nn.Module, slice]]:
-        """Each network with the channels that it foretells, in the order of coding."""
+        """Each network with the channels of y that it foretells, in the order of coding."""
         ends = [sum(self.sizes[: k + 1]) for k in range(len(self.sizes))]
         slices = [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
         return list(zip([*self.levels, *self.groups], [*slices[:1] * LEVELS, *slices[1:]], strict=True))
@@ -88,6 +89,45 @@ class Factorised(nn.Module):
         mean, index = self.network(rates[:, :0], rates)  # of nothing known
         everywhere = torch.ones(1, 1, height, width, device=mean.device)
         return code(slice(0, shape[1]), mean, index, everywhere)
+
+
+class Hyperprior(nn.Module):
+    """Foretells y, mean and scale, from side information z that is sent before it (Minnen et al. 2018).
+
+    z has SIDE channels at every 4th row and column of y, and a factorised model of its own.
+    """
+
+    def __init__(self, width: int, channels: int):
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("tables", gaussian_tables())
+        self.analysis = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, SIDE, 5, stride=2, padding=2),
+        )
+        self.side = Foretell(1, width, SIDE, 1, 1)
+        self.network = Foretell(3 * SIDE + 1, width, channels, 3, 3)
+
+    def parts(self) -> list[tuple[nn.Module, slice]]:
+        return [(self.side, slice(0, 0)), (self.network, slice(0, self.channels))]
+
+    def with_side(self, scaled: torch.Tensor) -> torch.Tensor:
+        """z, where it stands, before the channels of a scaled latent."""
+        z = scaled.new_zeros(len(scaled), SIDE, *scaled.shape[2:])
+        z[:, :, ::4, ::4] = self.analysis(scaled.abs())
+        return torch.cat([z, scaled], dim=1)
+
+    def forward(self, rate: torch.Tensor, shape: torch.Size, code: Code) -> torch.Tensor:
+        n, _, height, width = shape
+        rates = whole_rate(rate).expand(n, 1, height, width)
+        mean, index = self.side(rates[:, :0], rates)
+        z = code(slice(0, SIDE), mean, index, lattice(0, height, width).to(mean.device))[:, :, ::4, ::4]
+        z = z.repeat_interleave(4, 2).repeat_interleave(4, 3)[:, :, :height, :width]
+        mean, index = self.network(z, rates)
+        return code(slice(SIDE, SIDE + self.channels), mean, index, torch.ones_like(mean[:1, :1]))
 
 
 class Foretell(nn.Module):
@@ -208,7 +248,7 @@ def table_bounds() -> np.ndarray:
 def gaussian_tables() -> torch.Tensor:
     """Counts of 2^16, at least 1, of the whole numbers -bound..bound of every scale, one after another.
 
-    They travel with the weights: computed anew elsewhere, a last digit could differ.
+    Training starts with them and ends with counted ones, which travel with the weights.
     """
     tables = []
     for index, bound in enumerate(table_bounds()):

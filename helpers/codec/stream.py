@@ -8,18 +8,21 @@ import torch
 
 from helpers.codec.container import CodecError
 from helpers.codec.network import CompressionNetwork
-from helpers.codec.prior import SCALES, table_bounds, thrifty
+from helpers.codec.prior import SCALES, table_bounds
 
 Categorical = constriction.stream.model.Categorical
 
 
 def encode_latent(network: CompressionNetwork, scaled: torch.Tensor, rate: int) -> tuple[bytes, torch.Tensor]:
-    """(range coder's stream, decoded latent in steps) of a scaled latent (1, latent, h, w)."""
+    """(range coder's stream, decoded latent in steps) of what the network's `scaled` makes of a latent.
+
+    Whole numbers are chosen by nearness and by price, see `thrifty`.
+    """
     models, coder = models_of(network), constriction.stream.queue.RangeEncoder()
-    bounds, thrift = table_bounds(), network.config.thrift
+    bounds = table_bounds()
 
     def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-        whole, _ = thrifty(scaled[:, channels] - mean, index, network.prior.tables, thrift)
+        whole, _ = network.chosen(channels, scaled[:, channels] - mean, index)
         symbols, tables, _ = _in_order(whole, index, here)
         for table, run in _runs(tables):
             coder.encode(symbols[run] + int(bounds[table]), models[table])
@@ -65,7 +68,7 @@ def models_of(network: CompressionNetwork) -> list:
 
 
 def _through(network: CompressionNetwork, rate: int, shape: tuple[int, ...], code: Callable) -> torch.Tensor:
-    """The entropy model over a latent, in float32 and in one layout, whatever the caller's."""
+    """The entropy model over a latent, without gradients."""
     with torch.inference_mode():
         return network.prior(torch.tensor([float(rate)]), shape, code)
 

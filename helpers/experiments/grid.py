@@ -98,6 +98,7 @@ QUESTIONS = {
 }
 
 _BOTTLENECK = {"arrangement": "bottleneck", "depth": 2, "width": 32}
+_SHALLOW = {"arrangement": "bottleneck", "depth": 1, "width": 32, "learning_rate": 1e-3}
 _CHAIN = {"arrangement": "chain", "depth": 6}
 _UNET = {"arrangement": "unet", "depth": 3, "width": 16}
 _SGD = {"optimizer": "sgd"}
@@ -134,6 +135,8 @@ CARDS = (
     Card("arrangement", "strided", {**_BOTTLENECK, "pooling": "stride"}, "hurts"),
     Card("arrangement", "U-Net", _UNET, "helps"),
     Card("arrangement", "U-Net without skips", {**_UNET, "skips": False}, "hurts"),
+    Card("arrangement", "max pooling once, rate 0.001", _SHALLOW),
+    Card("arrangement", "strided once, rate 0.001", {**_SHALLOW, "pooling": "stride"}),
     Card("latent", "dense, 16 numbers", {**_BOTTLENECK, "latent": 16}, "hurts"),
     Card("latent", "dense, 64 numbers", {**_BOTTLENECK, "latent": 64}, "hurts"),
     Card("latent", "dense, 256 numbers", {**_BOTTLENECK, "latent": 256}, "hurts"),
@@ -156,6 +159,7 @@ CARDS = (
     Card("unshuffle", "every pixel", {"unshuffle": 1}, "hurts"),
     Card("unshuffle", "squares of 4", {"unshuffle": 4}, "hurts"),
     Card("unshuffle", "squares of 8", {"unshuffle": 8}, "hurts"),
+    Card("unshuffle", "squares of 8, 128 maps", {"unshuffle": 8, "width": 128}, "helps"),
     Card("precision", "bfloat16", {"precision": "bfloat16"}, "no evidence"),
     Card("together", "Sigmoid, batch norm", {"activation": "sigmoid", "norm": "batch"}, "hurts"),
     Card("together", "chain, picture", {**_CHAIN, "residual": False}, "hurts"),
@@ -171,7 +175,7 @@ REPLICAS = 7  # further seeds of the baseline in each fold: what a seed alone ch
 
 # What is asked of imitation, too.
 IMITATED = ("depth", "width", "steps", "activation", "norm", "dropout", "arrangement", "latent", "residual")
-IMITATED += ("learning_rate", "schedule", "kernel", "unshuffle")
+IMITATED += ("learning_rate", "schedule", "kernel", "unshuffle", "aligned")
 IMITATION_PREDICTED = {  # where the same change was expected to do something else, or no trial had been made
     "squares of 4": "helps",
     "squares of 8": "helps",
@@ -181,12 +185,17 @@ IMITATION_PREDICTED = {  # where the same change was expected to do something el
 }
 COMPRESS_CARDS = (
     Card("prior", "factorised", {"prior": "factorised"}, "hurts"),
+    Card("prior", "hyperprior", {"prior": "hyperprior"}, "hurts"),
     Card("prior", "noise", {"rounding": "noise"}, "hurts"),
     Card("prior", "straight-through", {"rounding": "straight_through"}, "hurts"),
     Card("prior", "nearest numbers", {"thrift": 0.0}, "hurts"),
     Card("groups", "30 channels", {"groups": 4}, "hurts"),
     Card("groups", "48 channels", {"groups": 5}, "hurts"),
     Card("groups", "80 channels", {"groups": 6}, "no evidence"),
+    Card("activation", "LeakyReLU", {"activation": "leaky_relu"}, "no evidence"),
+    Card("activation", "GDN", {"activation": "gdn"}, "no evidence"),
+    Card("steps", "100 steps", {"steps": 100}, "hurts"),
+    Card("steps", "150 steps", {"steps": 150}, "hurts"),
 )
 FAMILIES = {"macs_per_pixel": "width", "seconds": "steps"}  # how the baseline itself buys with each cost
 
@@ -216,7 +225,14 @@ def cards_of(task: str) -> dict[str, Card]:
             for card in CARDS
             if card.factor in IMITATED
         ]
-    return {card.name: card for card in (*base, *chosen)}
+    found = {}
+    for card in (*base, *chosen):
+        if card.factor not in QUESTIONS:
+            raise ValueError(f"card {card.name!r}: factor {card.factor!r} asks no question; see QUESTIONS")
+        if card.name in found:
+            raise ValueError(f"card {card.name!r}: the name is taken")
+        found[card.name] = card
+    return found
 
 
 def runs_of(task: str, card: Card, folds: range = range(FOLDS)) -> list[Run]:

@@ -102,7 +102,7 @@ def judged(
 def score_of(network: CompressionNetwork, original: np.ndarray) -> float:
     """-100 times the logarithm of the Lagrangian, mean over RATES: one more is one percent less to pay.
 
-    Rounded latents, bits as the integer tables would have them, on the middle 256 x 256 pixels.
+    Latents as the encoder chooses them, bits as the integer tables have them, on the middle 256 x 256 pixels.
     """
     image = to_tensor(data.center_crop(original, (256, 256))[None])
     network.eval()

@@ -16,7 +16,6 @@ from helpers.codec.prior import (
     bits_of,
     gaussian_tables,
     table_bounds,
-    thrifty,
 )
 from helpers.models import CENTRE
 from helpers.numpy_net import schedule_factor
@@ -45,8 +44,8 @@ def start_codec(network: CompressionNetwork, photographs: Photographs, config: T
         pictures, _ = photographs.draw(config.task, config.batch, config.qualities, rng)
         rate = torch.from_numpy(rng.uniform(0, RATES - 1, config.batch).astype(np.float32))
         with torch.no_grad():
-            scaled = network.analysis(pictures.cpu()) * network.gain(rate)
-        _, bits = network.coded(scaled, rate)
+            y = network.analysis(pictures.cpu())
+        _, bits = network.coded(network.scaled(y, rate), rate)
         loss = (rate_weight(rate) * bits).mean() / config.patch**2
         optimizer.zero_grad()
         loss.backward()
@@ -76,7 +75,8 @@ def start_from_pictures(network: CompressionNetwork, pictures: torch.Tensor) -> 
     middle = network.gain(torch.tensor([RATES / 2]))[0, :, 0, 0]
     start = ((deviation * middle / SMALLEST).log() / SCALE_STEP).clamp(0, SCALES - 1) * INDEX_UNIT
     for foretell, channels in network.prior.parts():
-        foretell.second.bias[len(start[channels]) :] = start[channels] / (WEIGHT_UNIT * UNIT)
+        if channels.stop:  # side information foretells no channel of y
+            foretell.second.bias[len(start[channels]) :] = start[channels] / (WEIGHT_UNIT * UNIT)
 
 
 @torch.no_grad()
@@ -84,7 +84,8 @@ def count_tables(network: CompressionNetwork, photographs: Photographs, config: 
     """Sets the coder's tables to how often each number occurs, by scale, in patches at all rates.
 
     Numbers of one size, above and below zero, are counted together. Training foretells Gaussians; what is
-    left of real pictures, and of the encoder's choices, has more zeros and longer tails.
+    left of real pictures, and of the encoder's choices, has more zeros and longer tails. They are no
+    parameters: a further leg of training begins with the tables of its first file.
     """
     usual, sizes = gaussian_tables(), (2 * table_bounds() + 1).tolist()
     network.eval().prior.tables.copy_(usual)
@@ -92,7 +93,7 @@ def count_tables(network: CompressionNetwork, photographs: Photographs, config: 
     for _ in range(TABLE_BATCHES):
         pictures, _ = photographs.draw(config.task, config.batch, config.qualities, rng)
         rate = torch.from_numpy(rng.uniform(0, RATES - 1, config.batch).astype(np.float32))
-        counts += _counts(network, network.analysis(pictures.cpu()) * network.gain(rate), rate)
+        counts += _counts(network, network.scaled(network.analysis(pictures.cpu()), rate), rate)
     fitted = []
     for found, gaussian in zip(counts.split(sizes), usual.split(sizes), strict=True):
         share = (found + found.flip(0)) / 2 + GAUSSIAN_COUNT * gaussian / gaussian.sum()
@@ -106,7 +107,7 @@ def _counts(network: CompressionNetwork, scaled: torch.Tensor, rate: torch.Tenso
     zeros, counts = bits_of(tables)[1], torch.zeros(len(tables))
 
     def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-        whole, _ = thrifty(scaled[:, channels] - mean, index, tables, network.config.thrift)
+        whole, _ = network.chosen(channels, scaled[:, channels] - mean, index)
         entries = (zeros[index.int()] + whole.int())[here.expand_as(whole) > 0]
         counts.add_(entries.bincount(minlength=len(tables)))
         return mean + whole
