@@ -5,7 +5,7 @@
     4            version of the format, 1
     5            flags: 1 grey, 2 ICC profile, 4 EXIF, 8 alpha, 16 fitted
     6            rate, 0 (smallest files) to 63
-    7-10         model: the first four bytes of the SHA-256 of the weights, or of the start
+    7-10         model: the first four bytes of the last `weights_sha256` in the card, or of the start
     11-12        width - 1
     13-14        height - 1
     15-          for each of ICC, EXIF, alpha whose flag is set: its length, four bytes

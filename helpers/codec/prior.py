@@ -212,7 +212,10 @@ def features(known: torch.Tensor) -> torch.Tensor:
 
 
 def place_of(rate: torch.Tensor) -> torch.Tensor:
-    """Where rates 0..63 lie among the learnt gains 0..7: from -0.5, half below the first, to 8."""
+    """Where rates 0..63 lie among the learnt gains 0..7: from -0.5, half below the first, to 8.
+
+    Part of the file format, as `whole_rate` is: a change needs a new VERSION or other weights.
+    """
     return (34 * rate.float() - 126) / 252
 
 
