@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from helpers import jpeg
 from helpers.codec.container import MOST_PIXELS, CodecError, Container, read
@@ -137,17 +138,18 @@ def _synthesised(
 
 def _tiles(height: int, width: int, one: Callable, scale: int):
     """((rows, columns) to write, values) of each tile of a latent, values `scale` times as fine."""
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            rows = slice(max(0, top - HALO), min(height, top + TILE + HALO))
-            columns = slice(max(0, left - HALO), min(width, left + TILE + HALO))
-            bottom, right = min(height, top + TILE), min(width, left + TILE)
-            with torch.inference_mode():
-                part = one(rows, columns)
-            inner = part[
-                :,
-                :,
-                scale * (top - rows.start) : scale * (bottom - rows.start),
-                scale * (left - columns.start) : scale * (right - columns.start),
-            ]
-            yield (slice(scale * top, scale * bottom), slice(scale * left, scale * right)), inner
+    places = [(top, left) for top in range(0, height, TILE) for left in range(0, width, TILE)]
+    large = len(places) > 4  # of a small picture a bar would only flicker
+    for top, left in tqdm(places, unit="tile", leave=False, disable=None if large else True):
+        rows = slice(max(0, top - HALO), min(height, top + TILE + HALO))
+        columns = slice(max(0, left - HALO), min(width, left + TILE + HALO))
+        bottom, right = min(height, top + TILE), min(width, left + TILE)
+        with torch.inference_mode():
+            part = one(rows, columns)
+        inner = part[
+            :,
+            :,
+            scale * (top - rows.start) : scale * (bottom - rows.start),
+            scale * (left - columns.start) : scale * (right - columns.start),
+        ]
+        yield (slice(scale * top, scale * bottom), slice(scale * left, scale * right)), inner
