@@ -10,6 +10,7 @@ from helpers import bench, bench_codec, rd
 from helpers.__main__ import main
 from helpers.codec import pictures
 from helpers.data import open_set
+from helpers.records import read_record
 
 
 def test_a_row_holds_the_three_times_and_their_ratio():
@@ -114,3 +115,11 @@ def test_the_command_prints_the_codecs_and_writes_their_record(small, tmp_path, 
     assert "JPEG 4:2:0, optimize=True (Pillow)" in shown and bench_codec.EXACT in shown
     record = json.loads((tmp_path / "bench.json").read_text())
     assert len(record["rows"]) == 4 and len(record["pixels"]) == 8 and record["processor"]
+
+
+def test_the_recorded_codec_takes_at_most_half_a_second_each_way():
+    record = read_record("bench_codec")
+    rows = {row["codec"]: row for row in record["rows"]}
+    assert (record["width"], record["height"]) == (768, 512)
+    assert {"jpeg", "webp", "jpeg2000", "avif"} <= rows.keys()  # timed in the same run
+    assert max(rows["ours"]["encode"], rows["ours"]["decode"]) < 500  # ms, one thread
