@@ -17,7 +17,7 @@ def test_ruff_finds_nothing_notebooks_included():
 
 def test_each_module_is_one_sitting():
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "helpers").rglob("*.py")}
-    assert len(lengths) > 10 and max(lengths.values()) <= 350 and sum(lengths.values()) <= 9500
+    assert len(lengths) > 10 and max(lengths.values()) <= 350 and sum(lengths.values()) <= 9800
 
 
 def test_the_readme_shows_a_newcomer_everything():

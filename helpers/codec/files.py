@@ -64,7 +64,7 @@ def summary(target: Path, done: dict) -> str:
 def _read_picture(source: Path) -> tuple[np.ndarray, dict[str, bytes]]:
     """(image, what travels beside it)."""
     with opened(source) as picture:
-        own = picture.mode not in ("CMYK", "LAB", "YCbCr")  # the others keep their channels, or are grey
+        own = picture.mode not in ("CMYK", "LAB", "YCbCr")  # these become RGB, of which theirs is no profile
         metadata = {"icc": (own and picture.info.get("icc_profile")) or b""}
         exif, picture = picture.getexif(), ImageOps.exif_transpose(picture)
         if exif:  # also where none is left of it: Pillow turns a TIFF while loading it

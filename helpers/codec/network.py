@@ -254,7 +254,9 @@ def _zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-CODECS = {"codec": CompressionConfig(), "factorised": CompressionConfig(prior="factorised")}
+CODECS = {"codec": CompressionConfig()} | {
+    prior: CompressionConfig(prior=prior) for prior in ("factorised", "hyperprior")
+}
 
 
 def macs_of(config: CompressionConfig) -> dict[str, float]:
