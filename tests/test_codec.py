@@ -5,19 +5,22 @@ import json
 import struct
 import subprocess
 import sys
+import time
 import zlib
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
+from sandbox import PEAK, helpers_command, quiet_environment
 from skimage import data as photographs
 
 from helpers import RESULTS, ROOT, bench_codec, metrics
-from helpers.codec import pictures, prior
+from helpers.codec import files, pictures, prior
 from helpers.codec.container import FIXED, CodecError, Container, read
 from helpers.codec.network import RATES, CompressionConfig, CompressionNetwork, macs_of
 from helpers.codec.prior import GROUPS, gaussian_bits, lattice, scale_of, table_bounds
@@ -61,22 +64,28 @@ def latent_of(network, image, rate):
 
 @pytest.mark.parametrize("grey", [False, True])
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, RATES - 1), st.integers(0, 99))
+@example(1, 1, 30, 0)
+@example(8, 9, 30, 0)
+@example(70, 70, 30, 0)
 @settings(max_examples=40)
 def test_any_size_comes_back_as_the_encoder_saw_it(codec, grey, height, width, rate, seed):
+    comes_back(codec, grey, height, width, rate, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("height", range(1, 71))
+def test_every_size_to_70_comes_back(codec, height, grey):
+    for width in range(1, 71):
+        comes_back(codec, grey, height, width, 30, seed=width)
+
+
+def comes_back(codec, grey, height, width, rate, seed):
     image = noise(height, width, seed=seed) if grey else noise(height, width, 3, seed=seed)
     data, reconstruction = pictures.encode(image, rate, codec)
     decoded = pictures.decode(data, codec)
     assert decoded.dtype == np.uint8 and decoded.shape == image.shape
     assert np.array_equal(decoded, reconstruction)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("height", range(1, 71))
-def test_every_size_to_70_comes_back(codec, height):
-    for width in range(1, 71):
-        image = noise(height, width, 3, seed=width)
-        data, reconstruction = pictures.encode(image, 30, codec)
-        assert np.array_equal(pictures.decode(data, codec), reconstruction)
 
 
 @pytest.mark.parametrize("shape", [(1, 1500), (1301, 3), (1061, 1123, 3)], ids=str)
@@ -130,23 +139,37 @@ CONFIGURATIONS = {
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_latents_are_the_same_bit_for_bit_in_any_configuration(codec, name):
-    network, _ = codec
-    how = CONFIGURATIONS[name]
+    assert latents_are_the_same(codec[0], **CONFIGURATIONS[name])
+
+
+def test_latents_of_sums_that_round_differ_in_some_configuration(codec, monkeypatch):
+    """The test above could fail: without the whole numbers it would."""
+    monkeypatch.setattr(prior, "straight_through", lambda function, x: x)
+    assert latents_are_the_same(codec[0])
+    same = {name: latents_are_the_same(codec[0], **how) for name, how in CONFIGURATIONS.items()}
+    print(same)
+    assert not all(same.values())
+
+
+def latents_are_the_same(network, threads=1, onednn=True, layout=torch.contiguous_format):
+    """Whether one thread's file, and the latent decoded from it, are this configuration's too."""
     image = np.ascontiguousarray(photographs.astronaut()[:200, :264])
     scaled = latent_of(network, image, 40)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     data, decoded = encode_latent(network, scaled, 40)
     try:
-        torch.set_num_threads(how.get("threads", 1))
-        network.to(memory_format=how.get("layout", torch.contiguous_format))
-        with torch.backends.mkldnn.flags(enabled=how.get("onednn", True)):
+        torch.set_num_threads(threads)
+        network.to(memory_format=layout)
+        with torch.backends.mkldnn.flags(enabled=onednn):
             again = decode_latent(network, data, 40, tuple(scaled.shape))
             encoded_again, _ = encode_latent(network, scaled, 40)
+    except CodecError:  # foretold otherwise, a stream may be an impossible one
+        return False
     finally:
         torch.set_num_threads(before)
         network.to(memory_format=torch.contiguous_format)
-    assert torch.equal(decoded, again) and data == encoded_again
+    return torch.equal(decoded, again) and data == encoded_again
 
 
 def test_the_latent_is_rounded_and_cut_to_the_largest_number_of_its_table():
@@ -217,10 +240,14 @@ def test_a_file_cut_anywhere_or_with_any_bit_flipped_is_refused(codec):
         with pytest.raises(CodecError):
             pictures.decode(data[:length], codec)
     for bit in range(8 * len(data)):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CodecError):
-            pictures.decode(bytes(flipped), codec)
+            pictures.decode(flipped(data, bit), codec)
+
+
+def flipped(data, bit):
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def mutations(data, count, seed):
@@ -272,6 +299,10 @@ HOSTILE = {
     "text": (lambda data: b"a picture of a cat\n" * 9, "no file of this codec"),
     "cut": (lambda data: data[: len(data) // 2], "damaged or cut off"),
     "short": (lambda data: data[:10], "cut off"),
+    "with a bit of its magic flipped": (lambda data: flipped(data, 3), "no file of this codec"),
+    "with a bit of its sides flipped": (lambda data: flipped(data, 8 * 12 + 7), "damaged or cut off"),
+    "with a bit of its latent flipped": (lambda data: flipped(data, 4 * len(data)), "damaged or cut off"),
+    "with a bit of its CRC-32 flipped": (lambda data: flipped(data, 8 * len(data) - 1), "damaged or cut off"),
     "of another version": (lambda data: forged(data, version=9), "format version 9"),
     "with a rate of 64": (lambda data: forged(data, rate=64), "rate 64"),
     "of 4 thousand million pixels": (lambda data: forged(data, width=65535, height=65535), "65536x65536"),
@@ -294,24 +325,29 @@ def run(*arguments):
     )
 
 
+def costs(command, peak):
+    """(process, its seconds, its peak in bytes) of the quicker of two times that it is run."""
+    found = []
+    for _ in range(2):  # the first may have to read the libraries from the disk
+        start = time.perf_counter()
+        process = subprocess.run(command, cwd=ROOT, env=quiet_environment(), capture_output=True, text=True)
+        found.append((process, time.perf_counter() - start, int(peak.read_text())))
+    return min(found, key=lambda one: one[1])
+
+
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name != "of other weights"])
 def test_a_hostile_file_costs_the_command_neither_time_nor_memory(codec, name, tmp_path):
+    """At most a second and 100 MB above an interpreter that does nothing, from its start to its end."""
     (tmp_path / "bad.npic").write_bytes(HOSTILE[name][0](file_of(codec)))
-    script = (
-        "import resource, sys, time; from helpers.__main__ import main; start = time.perf_counter()\n"
-        f"status = main(['decode', {str(tmp_path / 'bad.npic')!r}, {str(tmp_path / 'out.png')!r}])\n"
-        "assert 'torch' not in sys.modules\n"
-        "print(status, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    peak = PEAK.format(str(tmp_path / "peak"))
+    first = f"{peak}\natexit.register(lambda: print('torch' in sys.modules))"
+    command = helpers_command("decode", tmp_path / "bad.npic", tmp_path / "out.png", first=first)
+    (process, seconds, memory), (_, bare_seconds, bare_memory) = (
+        costs(words, tmp_path / "peak") for words in (command, [sys.executable, "-c", peak])
     )
-    process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    bare = subprocess.run(
-        [sys.executable, "-c", "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    status, seconds, memory = process.stdout.split()
-    assert status == "2" and float(seconds) < 1, process.stderr
-    unit = 1024 if sys.platform == "linux" else 1
-    assert (int(memory) - int(bare.stdout)) * unit < 100e6
+    print(f"{name}: {seconds - bare_seconds:.2f} s, {(memory - bare_memory) / 1e6:.0f} MB above")
+    assert process.returncode == 2 and process.stdout == "False\n", process.stderr
+    assert seconds < bare_seconds + 1 and memory < bare_memory + 100e6
     assert process.stderr.count("\n") == 1 and process.stderr.startswith(str(tmp_path / "bad.npic"))
     assert HOSTILE[name][1] in process.stderr and not (tmp_path / "out.png").exists()
 
@@ -403,19 +439,26 @@ def test_the_file_is_as_large_as_the_model_says():
 
 
 @shipped
-def test_pixels_are_the_same_with_one_and_two_threads(photograph, tmp_path):
-    assert run("encode", photograph, tmp_path / "x.npic").returncode == 0
+def test_pixels_are_the_encoders_own_with_one_and_two_threads(tmp_path):
+    """Of a picture wider than a tile, as every process sees it that encodes or decodes."""
+    picture, file = tmp_path / "x.png", tmp_path / "x.npic"
+    photograph_of(1100, 64).save(picture)
+    assert run("encode", picture, file).returncode == 0
     script = (
-        "import torch, sys, hashlib; torch.set_num_threads(int(sys.argv[1]))\n"
-        "from helpers.codec.pictures import decode\n"
-        f"data = open({str(tmp_path / 'x.npic')!r}, 'rb').read()\n"
-        "print(hashlib.sha256(decode(data).tobytes()).hexdigest())"
+        "import hashlib, sys\nimport numpy as np, torch\nfrom PIL import Image\n"
+        "from helpers.codec import pictures\ntorch.set_num_threads(int(sys.argv[1]))\n"
+        "image = np.array(Image.open(sys.argv[2]))\n"
+        "for pixels in pictures.encode(image, 32)[1], pictures.decode(open(sys.argv[3], 'rb').read()):\n"
+        "    assert pixels.shape == (64, 1100, 3)\n"
+        "    print(hashlib.sha256(pixels.tobytes()).hexdigest())"
     )
-    found = {
-        subprocess.run([sys.executable, "-c", script, n], cwd=ROOT, capture_output=True, text=True).stdout
-        for n in ("1", "2")
-    }
-    assert len(found) == 1 and len(found.pop()) == 65
+    found = []
+    for threads in ("1", "2"):
+        command = [sys.executable, "-c", script, threads, picture, file]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        found += process.stdout.split()
+    assert len(found) == 4 and len(set(found)) == 1
 
 
 @shipped
@@ -480,8 +523,53 @@ def test_orientation_is_applied_and_profile_and_exif_are_kept(tmp_path, orientat
 
         upright = np.array(ImageOps.exif_transpose(before))
         assert metrics.psnr(upright, np.array(back)) > 30
-        assert back.getexif().get(0x010F) == "a camera" and back.getexif().get(0x0112, 1) == 1
+        assert back.getexif().get(0x010F) == "a camera" and back.getexif()[0x0112] == 1
         assert back.info["icc_profile"] == b"a profile of no known kind"
+
+
+def there_and_back(source, target):
+    files.encode_file(source, target.with_suffix(".npic"), partial(pictures.encode, rate=0))
+    files.decode_file(target.with_suffix(".npic"), target)
+
+
+@shipped
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
+def test_the_orientation_is_1_also_where_it_was_all_that_exif_held(tmp_path, kind):
+    picture = Image.fromarray(photographs.astronaut()[:64, 100:180])
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "x", kind, exif=exif)
+    there_and_back(tmp_path / "x", tmp_path / "y.png")
+    with Image.open(tmp_path / "y.png") as back:
+        assert back.size == (64, 80) and back.getexif()[0x0112] == 1
+
+
+SPACES = {  # what a profile's header calls the channels of Pillow's modes
+    **dict.fromkeys(("1", "L", "LA", "I;16"), "GRAY"),
+    **dict.fromkeys(("P", "PA", "RGB", "RGBA"), "RGB "),
+    **{"CMYK": "CMYK", "LAB": "Lab ", "YCbCr": "YCbr"},
+}
+
+
+def profile_of(space):
+    """An ICC profile of a colour space, with a header and no table: enough for LittleCMS to open it."""
+    head = struct.pack(">I4xI4s4s4s12x4s92x", 132, 0x02100000, b"prtr", space.encode(), b"Lab ", b"acsp")
+    assert ImageCms.getOpenProfile(io.BytesIO(head)).profile.xcolor_space == space
+    return head
+
+
+@shipped
+@pytest.mark.parametrize(("mode", "kind"), [*((mode, "TIFF") for mode in SPACES), ("CMYK", "JPEG")])
+def test_a_profile_travels_where_it_is_of_the_channels_that_are_coded(tmp_path, mode, kind):
+    profile = profile_of(SPACES[mode])
+    Image.new(mode, (24, 16)).save(tmp_path / "x", kind, icc_profile=profile)
+    with Image.open(tmp_path / "x") as before:
+        assert before.mode == mode and before.info["icc_profile"] == profile
+    there_and_back(tmp_path / "x", tmp_path / "y.png")
+    with Image.open(tmp_path / "y.png") as back:
+        kept = SPACES[mode] in ("GRAY", "RGB ")
+        assert back.info.get("icc_profile") == (profile if kept else None)
+        assert SPACES[back.mode] == (SPACES[mode] if kept else "RGB ")
 
 
 @shipped

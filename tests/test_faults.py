@@ -162,6 +162,24 @@ def test_a_killed_encode_leaves_whole_files_and_the_next_one_ends(shared, tmp_pa
     assert len(list((tmp_path / "back").iterdir())) == 30
 
 
+@pytest.mark.parametrize("old", [None, b"an old file"], ids=["no file before", "an old file"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_an_encode_interrupted_while_it_writes_leaves_no_half_file(tmp_path, name, old):
+    """The moment at which all bytes are written and none is known to be on the disk."""
+    source, target = tmp_path / "in.png", tmp_path / "out" / "one.npic"
+    Image.fromarray(noise(200, 300, 3)).save(source)
+    target.parent.mkdir()
+    if old:
+        target.write_bytes(old)
+    first = f"import os, signal\nos.fsync = lambda file: os.kill(os.getpid(), signal.{name})"
+    process = run("encode", source, target, first=first)
+    assert process.returncode == {"SIGKILL": -signal.SIGKILL, "SIGINT": 130}[name], process.stderr
+    assert (target.read_bytes() if target.exists() else None) == old
+    only_parts(target.parent, [target.name])
+    left = len(list(target.parent.glob("*.part")))
+    assert left == (name == "SIGKILL")  # the written bytes themselves: the moment was met
+
+
 def only_parts(folder: Path, expected: Iterable[str]) -> None:
     """Asserts that beside what is expected a kill left nothing but hidden files that nobody reads."""
     hidden = {path.name for path in folder.glob("*")} - {*expected}
