@@ -544,6 +544,17 @@ def test_the_orientation_is_1_also_where_it_was_all_that_exif_held(tmp_path, kin
         assert back.size == (64, 80) and back.getexif()[0x0112] == 1
 
 
+@shipped
+def test_grey_of_16_bits_keeps_its_levels_beside_a_transparent_one(tmp_path):
+    levels = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint16) * 500
+    Image.fromarray(levels).save(tmp_path / "x.png", transparency=20_000)
+    there_and_back(tmp_path / "x.png", tmp_path / "y.png")
+    with Image.open(tmp_path / "y.png") as back:
+        grey, alpha = (np.array(band) for band in back.convert("LA").split())
+    assert np.array_equal(alpha == 0, levels == 20_000)
+    assert metrics.psnr(np.rint(levels * (255 / 65535)).astype(np.uint8), grey) > 30
+
+
 SPACES = {  # what a profile's header calls the channels of Pillow's modes
     **dict.fromkeys(("1", "L", "LA", "I;16"), "GRAY"),
     **dict.fromkeys(("P", "PA", "RGB", "RGBA"), "RGB "),

@@ -70,7 +70,10 @@ def _read_picture(source: Path) -> tuple[np.ndarray, dict[str, bytes]]:
         if exif:  # also where none is left of it: Pillow turns a TIFF while loading it
             exif[ExifTags.Base.Orientation] = 1
         metadata["exif"] = exif.tobytes() if exif else b""
-        if picture.has_transparency_data:
+        if picture.has_transparency_data and picture.mode.startswith("I"):  # RGBA would clip its 16 bits
+            clear = np.array(picture) == picture.info["transparency"]
+            metadata["alpha"] = alpha_bytes(np.where(clear, 0, 255).astype(np.uint8))
+        elif picture.has_transparency_data:
             grey = picture.mode in ("1", "L", "LA", "La")
             picture = picture.convert("RGBA")
             metadata["alpha"] = alpha_bytes(np.array(picture.getchannel("A")))
