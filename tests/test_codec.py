@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,10 +21,10 @@ from sandbox import PEAK, helpers_command, quiet_environment
 from skimage import data as photographs
 
 from helpers import RESULTS, ROOT, bench_codec, metrics
-from helpers.codec import files, pictures, prior
+from helpers.codec import files, pictures, prior, stream
 from helpers.codec.container import FIXED, CodecError, Container, read
 from helpers.codec.network import RATES, CompressionConfig, CompressionNetwork, macs_of
-from helpers.codec.prior import GROUPS, gaussian_bits, lattice, scale_of, table_bounds
+from helpers.codec.prior import GROUPS, SIDE, gaussian_bits, lattice, scale_of, table_bounds
 from helpers.codec.stream import decode_latent, encode_latent
 from helpers.data import live1_folder, open_set
 from helpers.models import count_parameters
@@ -119,7 +120,8 @@ def test_strips_of_rows_foretell_what_the_whole_plane_does(codec, monkeypatch, k
     data, decoded = encode_latent(network, scaled, 40)
     calls, at_once = [], prior.Foretell.at_once
     monkeypatch.setattr(prior.Foretell, "at_once", lambda *x: calls.append(x[1].shape[2]) or at_once(*x))
-    monkeypatch.setattr(prior, "STRIP", 10 * 5)
+    for module in (prior, stream):
+        monkeypatch.setattr(module, "STRIP", 10 * 5)
     in_strips, decoded_in_strips = encode_latent(network, scaled, 40)
     assert set(calls) == {12, 14, 13, 3} and len(calls) == 7 * len(network.prior.parts())
     assert in_strips == data and torch.equal(decoded_in_strips, decoded)
@@ -127,6 +129,23 @@ def test_strips_of_rows_foretell_what_the_whole_plane_does(codec, monkeypatch, k
     with torch.enable_grad():  # training goes in one piece
         network.coded(scaled, torch.tensor([40.0]))
     assert set(calls) == {61}
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 70), (61, 85)])
+def test_a_hyperprior_codes_side_information_and_comes_back(height, width):
+    torch.manual_seed(0)
+    network = CompressionNetwork(replace(SMALL, prior="hyperprior")).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, 0, 0.1)
+    image, rate = noise(height, width, 3), torch.tensor([40.0])
+    file, decoded = pictures.encode(image, 40, (network, b"side"))
+    assert np.array_equal(pictures.decode(file, (network, b"side")), decoded)
+    with torch.inference_mode():
+        scaled = network.scaled(pictures._analysed(network, image), rate)
+        bits = network.coded(scaled, rate)[1].item()
+    assert scaled.shape[1] == SIDE + network.config.latent
+    assert len(read(file).latent) == pytest.approx(bits / 8, abs=8)
 
 
 CONFIGURATIONS = {
