@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers import StudyError
+from helpers import StudyError, one_line
 
 
 def report(options: argparse.Namespace) -> int:
@@ -102,7 +102,11 @@ def ablate(options: argparse.Namespace) -> int:
     from helpers.experiments.grid import grid
     from helpers.processes import processes
 
-    runs, errors, seconds = grid(options.mode), [], []
+    try:
+        runs = grid(options.mode)
+    except ValueError as error:  # a card that was mistyped
+        raise StudyError(f"helpers/experiments/grid.py: {one_line(error)}") from None
+    errors, done = [], []
     left = sweep.missing(runs, print)
     for name in {run.images for run in left}:
         open_set(name)  # told now, not by each run
@@ -117,14 +121,17 @@ def ablate(options: argparse.Namespace) -> int:
                 bar.write(line, file=sys.stderr)
 
             def on_done(record: dict) -> None:
-                seconds.append(record["seconds"])
+                done.append(record)
                 bar.update()
                 bar.set_postfix_str(f"{len(errors)} failed, {record['seconds']:.0f} s the last")
-                if bar.disable and len(seconds) % 20 == 0:
-                    print(f"{len(seconds)} of {len(left)} runs done, {len(errors)} failed", flush=True)
+                if bar.disable and len(done) % 20 == 0:
+                    print(f"{len(done)} of {len(left)} runs done, {len(errors)} failed", flush=True)
 
             sweep.sweep(left, pool, on_done, on_error, on_note=lambda line: bar.write(line, file=sys.stderr))
-        print(f"{len(seconds)} runs done in {sum(seconds):.0f} s of training, {len(errors)} failed")
+        seconds, diverged = (sum(record[name] for record in done) for name in ("seconds", "diverged"))
+        print(
+            f"{len(done)} runs done in {seconds:.0f} s of training, {diverged} diverged, {len(errors)} failed"
+        )
     if options.mode == "full":
         sweep.gather(runs, print)
     return 2 if errors else 0

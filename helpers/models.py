@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.training.config import check_types
+
 CENTRE = 128 / 255  # mid-grey: inputs are centred, since a common brightness makes layers ill-conditioned
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -62,6 +64,7 @@ class NetworkConfig:
     residual: bool = True  # learn the change, not the picture
 
     def __post_init__(self):
+        check_types(self)
         for name, known in (
             ("arrangement", ARRANGEMENTS),
             ("activation", ACTIVATIONS),
@@ -72,10 +75,14 @@ class NetworkConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
         for name in ("image_channels", "unshuffle", "width", "depth", "kernel", "dilation"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}; it must be odd, so that it has a middle")
+        if self.latent < 0:
+            raise ValueError(f"latent is {self.latent}; it must be at least 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
 
     @property
     def multiple(self) -> int:

@@ -64,9 +64,9 @@ def test_rates_go_from_coarse_to_fine_steps():
     network = CompressionNetwork(SMALL)
     gains = network.gain(torch.arange(RATES))[:, 0, 0, 0].detach()
     assert (gains[1:] > gains[:-1]).all()
-    ratio = (COARSEST / FINEST) ** (1 / 7)  # of neighbours; half below the first to one above the last
-    assert 1 / gains[0].item() == pytest.approx(COARSEST * ratio**0.5)
-    assert 1 / gains[-1].item() == pytest.approx(FINEST / ratio)
+    ratio = (COARSEST / FINEST) ** (1 / 7)  # of neighbours; from the first to two above the last
+    assert 1 / gains[0].item() == pytest.approx(COARSEST)
+    assert 1 / gains[-1].item() == pytest.approx(FINEST / ratio**2)
     assert torch.allclose(1 / gains, step_of(torch.arange(RATES)))
     network = network.eval()
     start_from_pictures(network, pictures())

@@ -1,6 +1,8 @@
 """Ablations: the grid, a run as a function, sweeps that are killed, clusters that lose workers."""
 
+import argparse
 import json
+import math
 import os
 import re
 import signal
@@ -16,11 +18,22 @@ import pandas as pd
 import pytest
 from study_copy import copy_study, run_helpers
 
-from helpers import StudyError
+from helpers import StudyError, commands, processes
 from helpers.codec.network import macs_of
+from helpers.experiments import grid as asking
 from helpers.experiments import run as running
 from helpers.experiments import sweep
-from helpers.experiments.grid import BASELINES, QUESTIONS, QUICK, VERDICTS, VERSION, cards_of, grid, runs_of
+from helpers.experiments.grid import (
+    BASELINES,
+    QUESTIONS,
+    QUICK,
+    VERDICTS,
+    VERSION,
+    Card,
+    cards_of,
+    grid,
+    runs_of,
+)
 from helpers.models import macs_per_pixel
 from helpers.training.codec_statistics import start_codec
 
@@ -78,11 +91,46 @@ def test_a_card_is_one_line_that_makes_the_run():
         ({"kernel": 2}, "kernel is 2; it must be odd"),
         ({"schedule": "hot"}, "schedule is 'hot'; known are constant"),
         ({"order": "any"}, "order is 'any'; known are"),
+        ({"residual": "no"}, "residual is 'no'; it must be True or False"),
+        ({"width": True}, "width is True; it must be a whole number"),
+        ({"steps": 10.5}, "steps is 10.5; it must be a whole number"),
+        ({"seed": "1"}, "seed is '1'; it must be a whole number"),
+        ({"activation": []}, "activation is []; it must be text"),
+        ({"learning_rate": math.inf}, "learning_rate is inf; it must be a finite number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; it must be a finite number"),
+        ({"dropout": 2.0}, "dropout is 2.0; it must lie in [0, 1)"),
+        ({"latent": -1}, "latent is -1; it must be at least 0"),
+        ({"warm_up": -1}, "warm_up is -1; it must be at least 0"),
+        ({"qualities": 10}, "qualities are 10; they must be two whole numbers"),
+        ({"qualities": (10.0, 20)}, "qualities are (10.0, 20); they must be two whole numbers"),
     ],
 )
 def test_unknown_factors_and_values_are_named(changes, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         TINY.changed(changes)
+
+
+MISTYPED = {
+    "factor 'widht' is not known": Card("width", "9 maps", {"widht": 9}),
+    "width is 9.5; it must be a whole number": Card("width", "9 maps", {"width": 9.5}),
+    "card '9 maps': factor 'breadth' asks no question": Card("breadth", "9 maps", {"width": 9}),
+    "card '8 maps': the name is taken": Card("width", "8 maps", {"width": 9}),
+}
+
+
+@pytest.mark.parametrize("words", MISTYPED)
+def test_a_mistyped_card_is_one_line_that_names_the_file(monkeypatch, words):
+    monkeypatch.setattr(asking, "CARDS", (*asking.CARDS, MISTYPED[words]))
+    with pytest.raises(StudyError, match="^helpers/experiments/grid.py: " + re.escape(words)):
+        commands.ablate(argparse.Namespace(mode="full", cluster=None, workers=1))
+
+
+def test_runs_that_diverged_are_counted(places, monkeypatch, capsys):
+    wild = {"learning_rate": 1e30, "optimizer": "sgd", "gradient_clip": 1e30, "warm_up": 0}
+    monkeypatch.setattr(asking, "grid", lambda mode: [TINY, TINY.changed(wild)])
+    monkeypatch.setattr(processes, "processes", ThreadPoolExecutor)
+    assert commands.ablate(argparse.Namespace(mode="quick", cluster=None, workers=1)) == 0
+    assert re.search(r"2 runs done in \d+ s of training, 1 diverged, 0 failed", capsys.readouterr().out)
 
 
 def test_a_key_holds_all_that_fixes_the_result():

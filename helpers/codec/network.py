@@ -26,13 +26,14 @@ from helpers.codec.prior import (
     thrifty,
 )
 from helpers.models import CENTRE, NetworkConfig, ResidualBlock
+from helpers.training.config import check_types
 
 STRIDE = 8  # pixels a position of y
 LINEAR_UNIT, NETWORK_UNIT = (
     0.05,
     0.1,
 )  # of both paths' outputs: small, so that a step of Adam moves them little
-RATES = 64  # indexes 0 (smallest files) to 63; their gains lie between the learnt ones and a little beyond
+RATES = 64  # indexes 0 (smallest files) to 63; their gains lie between the learnt ones and above the last
 KNOTS = 8  # learnt gains
 FINEST, COARSEST = 26.0, 160.0  # steps in grey levels from which the learnt gains start
 
@@ -58,6 +59,7 @@ class CompressionConfig:
     thrift: float = 0.4  # share of the bits saved by a smaller number that counts; 0: always the nearest
 
     def __post_init__(self):
+        check_types(self)
         for name in ("blocks", "analysis_blocks"):  # lists when they come from a file
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, known in (
@@ -145,7 +147,7 @@ class CompressionNetwork(nn.Module):
         return decoded, sum(bits)
 
     def gain(self, rate: torch.Tensor) -> torch.Tensor:
-        """(N, latent, 1, 1) gains of rates 0..63, between the learnt ones and a little below and above."""
+        """(N, latent, 1, 1) gains of rates 0..63, between the learnt ones and above the last."""
         place = place_of(rate)
         low = place.floor().clamp(0, KNOTS - 2)
         share = (place - low)[:, None]

@@ -212,16 +212,16 @@ def features(known: torch.Tensor) -> torch.Tensor:
 
 
 def place_of(rate: torch.Tensor) -> torch.Tensor:
-    """Where rates 0..63 lie among the learnt gains 0..7: from -0.5, half below the first, to 8.
+    """Where rates 0..63 lie among the learnt gains 0..7: from 0, the first, to 9, two above the last.
 
     Part of the file format, as `whole_rate` is: a change needs a new VERSION or other weights.
     """
-    return (34 * rate.float() - 126) / 252
+    return rate.float() / 7
 
 
 def whole_rate(rate: torch.Tensor) -> torch.Tensor:
-    """(N, 1, 1, 1) whole feature of rates 0..63, 18 a gain: 0 up to the first, 126 at the last, then 144."""
-    return 2 * torch.floor((34 * rate.float() - 126) / 28).clamp_min(0)[:, None, None, None]
+    """(N, 1, 1, 1) whole feature of rates 0..63, 18 a gain, and 144 from the first one above the last."""
+    return 2 * torch.floor(9 * rate.float() / 7).clamp_max(72)[:, None, None, None]
 
 
 def lattice(level: int, height: int, width: int) -> torch.Tensor:

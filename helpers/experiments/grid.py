@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from helpers.codec.network import CompressionConfig
 from helpers.data.sets import FOLDS
 from helpers.models import NetworkConfig
-from helpers.training.config import TrainingConfig
+from helpers.training.config import TrainingConfig, check_types
 
 VERSION = 1  # of what a run does: raised whenever the same configuration would give another result
 VERDICTS = ("helps", "no evidence", "hurts")
@@ -27,6 +27,9 @@ class Run:
     fold: int
     images: str = "live1"
     aligned: bool = True
+
+    def __post_init__(self):
+        check_types(self)
 
     def key(self) -> str:
         """The name of this run's record: 16 hex digits of the SHA-256 of all that fixes its result."""

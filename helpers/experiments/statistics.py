@@ -16,18 +16,20 @@ can't tell a setting that trains wildly from a calm one whenever they happen to 
 change nothing but vary four times as much between runs, about one in two hundred gets a verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.experiments.grid import FAMILIES, QUESTIONS, cards_of, runs_of
+from helpers import StudyError
+from helpers.experiments.grid import FAMILIES, QUESTIONS, cards_of, grid, runs_of
 from helpers.experiments.sweep import read_table
 
 ALPHA = 0.05
-COMPARABLE = 0.05  # costs closer than this share are equal
+COMPARABLE = 0.15  # costs closer than this share are equal; seconds of equal work vary by as much
+CALM = 0.2  # dB: a setting no further from the baseline trains about as calmly
 MEASURES = {"restore": "psnr", "imitate": "psnr", "compress": "score"}  # more is better
 COLUMNS = ["setting", "factor", "difference", "low", "high", "p", "verdict"]
 
@@ -43,7 +45,7 @@ def load(task: str) -> pd.DataFrame:
         for card in cards_of(task).values()
         for run in runs_of(task, card)
     ]
-    columns = ["key", "parameters", "macs_per_pixel", "seconds", "steps", "diverged"]
+    columns = ["key", "parameters", "macs_per_pixel", "seconds", "steps", "pixels", "diverged"]
     found = pd.DataFrame(names).merge(runs[columns], on="key")
     return found.merge(scenes, on="key", how="left")
 
@@ -97,24 +99,35 @@ def effects(table: pd.DataFrame, measure: str = "psnr") -> pd.DataFrame:
     ):
         if found["fold"].nunique() < base.index.unique("fold").size:
             continue
-        row = {"setting": setting, "factor": factor, "verdict": "diverged"}
-        if not found["diverged"].any():
-            row |= interval(found.set_index(["fold", "scene"])[measure] - base, luck) | {"verdict": ""}
-        rows.append(row)
-    result = pd.DataFrame(rows, columns=[*COLUMNS, "error"])
-    measured = result["verdict"] == ""
-    result.loc[measured, "p"] = holm(result.loc[measured, "p"].to_numpy(float))
-    result.loc[measured, "verdict"] = [
-        verdict(*pair) for pair in result.loc[measured, ["difference", "p"]].to_numpy(float)
-    ]
-    return result
+        differences = found.set_index(["fold", "scene"])[measure] - base
+        rows.append({"setting": setting, "factor": factor, **interval(differences, luck)})
+    return with_verdicts(pd.DataFrame(rows, columns=[*COLUMNS, "error"]))
+
+
+def contrast(table: pd.DataFrame, weights: Mapping[str, float], measure: str = "psnr") -> dict[str, float]:
+    """`interval` of a weighted sum of settings, scene by scene; "baseline" is the mean of its seeds."""
+    luck, base = noise(table, measure), baseline(table, measure)
+    values = table.pivot(index=["fold", "scene"], columns="setting", values=measure).assign(baseline=base)
+    runs = {name: luck.seeds if name == "baseline" else 1 for name in weights}
+    variance = luck.variance * sum(weight**2 / runs[name] for name, weight in weights.items())
+    differences = values[list(weights)].reindex(base.index) @ pd.Series(weights)
+    return interval(differences, luck._replace(variance=variance, seeds=np.inf))
+
+
+def interaction(
+    table: pd.DataFrame, pair: str, parts: Sequence[str], measure: str = "psnr"
+) -> dict[str, float]:
+    """`interval` of what two changes at once, `pair`, do beyond the sum of what each does, `parts`."""
+    return contrast(table, {pair: 1, **dict.fromkeys(parts, -1), "baseline": len(parts) - 1}, measure)
 
 
 def interval(differences: pd.Series, luck: Noise) -> dict[str, float]:
     """difference, low and high (95 %), p uncorrected and the standard error, of scenes' differences.
 
-    `differences` has the index (fold, scene).
+    `differences` has the index (fold, scene); all is nan where one of them is, of a run that diverged.
     """
+    if differences.isna().any():
+        return dict.fromkeys(("difference", "low", "high", "p", "error"), np.nan)
     folds = differences.groupby("fold")
     within = folds.var(ddof=1).mean()
     own = folds.mean().var(ddof=1) - within / folds.size().mean()
@@ -144,14 +157,28 @@ def verdict(difference: float, p: float) -> str:
     return "helps" if difference > 0 else "hurts"
 
 
-def smallest_readable(table: pd.DataFrame, measure: str = "psnr") -> float:
-    """The smallest difference worth reading: what a typical setting must reach for a verdict by itself."""
-    errors = effects(table, measure)["error"].dropna()
-    return float(stats.t.ppf(1 - ALPHA / 2 / len(errors), noise(table, measure).freedom) * errors.median())
+def with_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `interval` with their p corrected for one another, and verdicts; "diverged" without a p."""
+    rows = rows.assign(verdict="diverged")
+    measured = rows["p"].notna()
+    rows.loc[measured, "p"] = holm(rows.loc[measured, "p"].to_numpy(float))
+    pairs = rows.loc[measured, ["difference", "p"]].to_numpy(float)
+    rows.loc[measured, "verdict"] = [verdict(*pair) for pair in pairs]
+    return rows
+
+
+def smallest_readable(table: pd.DataFrame) -> float:
+    """dB that a calm setting must reach for a verdict by itself, before any other is judged.
+
+    Wilder ones need more; behind settings that are clear, Holm's method asks a little less.
+    """
+    found = effects(table).dropna(subset="error")
+    error = found.loc[found["difference"].abs() < CALM, "error"].median()
+    return float(stats.t.ppf(1 - ALPHA / 2 / len(found), noise(table).freedom) * error)
 
 
 def at_equal_cost(table: pd.DataFrame, cost: str, measure: str = "psnr") -> pd.DataFrame:
-    """setting, ratio of costs, and difference, low, high to a baseline that was given the same cost.
+    """setting, ratio of costs, and `effects` against a baseline that was given the same cost.
 
     `cost` is a key of FAMILIES: MACs are bought with width, training seconds with steps. The baseline of
     equal cost is read off, scene by scene, between the two members of that family whose logarithms of
@@ -175,15 +202,22 @@ def at_equal_cost(table: pd.DataFrame, cost: str, measure: str = "psnr") -> pd.D
         equal = values.iloc[:, right - 1] * (1 - share) + values.iloc[:, right] * share
         difference = found.set_index(["fold", "scene"])[measure] - equal
         rows.append({"setting": setting, "ratio": ratio, **interval(difference, single)})
-    return pd.DataFrame(rows)
+    columns = [name for name in (*COLUMNS, "ratio", "error") if name != "factor"]
+    return with_verdicts(pd.DataFrame(rows, columns=columns))
 
 
 def card_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Every card with its question, line, prediction, result and cost. Raises KeyError without a record."""
+    """Every card with its question, line, prediction, result and cost.
+
+    Raises StudyError, which names the card, where one has no record.
+    """
     result = effects(table, MEASURES[task]).set_index("setting")
-    costs = table.groupby("setting")[["parameters", "macs_per_pixel", "seconds"]].mean()
+    costs = table.groupby("setting")[["parameters", "macs_per_pixel", "seconds", "steps", "pixels"]].mean()
     rows = []
     for card in (card for card in cards_of(task).values() if card.factor != "seed"):
+        if card.name not in result.index:
+            words = "has no record of each fold; `python -m helpers ablate --mode full` makes them"
+            raise StudyError(f"card {card.name!r} of {task} {words}")
         found = result.loc[card.name]
         rows.append(
             {"card": card.name, "question": QUESTIONS[card.factor], "changed": card.line()}
@@ -194,17 +228,21 @@ def card_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_text(rows: pd.DataFrame) -> list[str]:
-    """ "+0.12 (+0.08 to +0.16)" of each row's difference, low and high."""
-    columns = (rows["difference"], rows["low"], rows["high"])
-    return [f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" for mean, low, high in zip(*columns, strict=True)]
+    """ "+0.12 (+0.08 to +0.16)" of each row's difference, low and high; "-" of one that diverged."""
+    columns = rows[["difference", "low", "high"]].astype(float).to_numpy()
+    return ["-" if np.isnan(row).any() else "{:+.2f} ({:+.2f} to {:+.2f})".format(*row) for row in columns]
 
 
 def cards_as_text(cards: pd.DataFrame, unit: str = "PSNR, dB") -> pd.DataFrame:
-    """Rows of `card_table` to be read: the one line changed, predicted, found, verdict and cost."""
+    """Rows of `card_table` to be read: the one line changed, predicted, budget, found, verdict and cost."""
     return pd.DataFrame(
         {
             "changed": cards["changed"],
             "predicted": cards["predicted"].replace("", "(seen in a trial)"),
+            "budget": [
+                f"{steps:,.0f} steps, {pixels / 1e6:.1f} megapixels"
+                for steps, pixels in zip(cards["steps"], cards["pixels"], strict=True)
+            ],
             unit: as_text(cards),
             "verdict": cards["verdict"],
             "parameters": cards["parameters"].map("{:,.0f}".format),
@@ -216,8 +254,9 @@ def cards_as_text(cards: pd.DataFrame, unit: str = "PSNR, dB") -> pd.DataFrame:
 
 
 def provenance() -> dict:
-    """What the records took: runs, hours of one core, commits, processors."""
+    """What the records that the grid asks for took: runs, hours of one core, commits, processors."""
     runs = read_table("runs")
+    runs = runs[runs["key"].isin([run.key() for run in grid("full")])]
     return {
         "runs": len(runs),
         "hours": runs["seconds"].sum() / 3600,

@@ -1,8 +1,19 @@
 """What a training is; read by the command line without loading torch."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 TASKS = ("imitate", "restore", "compress")
+KINDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text"}
+
+
+def check_types(config: object) -> None:
+    """Raises ValueError for the first field of a configuration, a dataclass, that is not of its type."""
+    for field in fields(config):
+        value, kind = getattr(config, field.name), field.type
+        right = type(value) in ((int, float) if kind is float else (kind,))  # True is no whole number here
+        if kind in KINDS and not (right and (kind is not float or math.isfinite(value))):
+            raise ValueError(f"{field.name} is {value!r}; it must be {KINDS[kind]}")
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
+        check_types(self)
         for name, known in (
             ("task", TASKS),
             ("space", ("y", "rgb")),
@@ -38,7 +50,7 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
         for name in ("steps", "batch", "patch", "warm_up", "learning_rate", "gradient_clip"):
             least = 1 if name in ("steps", "batch", "patch") else 0
-            if not getattr(self, name) >= least:  # nan is not
+            if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.task == "compress" and (self.space, self.loss) != ("rgb", "mse"):
             raise ValueError("task compress has space rgb and loss mse")
@@ -46,6 +58,8 @@ class TrainingConfig:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^32 - 1")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must lie in [0, 1)")
+        if type(self.qualities) not in (tuple, list) or [*map(type, self.qualities)] != [int, int]:
+            raise ValueError(f"qualities are {self.qualities}; they must be two whole numbers")
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 95:
             raise ValueError(f"qualities are {self.qualities}; they must rise within 1..95")
         grid = 8 if self.space == "y" else 16  # subsampled chroma has blocks of 16 pixels
