@@ -21,7 +21,7 @@ from sandbox import PEAK, helpers_command, quiet_environment
 from skimage import data as photographs
 
 from helpers import RESULTS, ROOT, bench_codec, metrics
-from helpers.codec import files, pictures, prior, stream
+from helpers.codec import files, pictures, prior
 from helpers.codec.container import FIXED, CodecError, Container, read
 from helpers.codec.network import RATES, CompressionConfig, CompressionNetwork, macs_of
 from helpers.codec.prior import GROUPS, SIDE, gaussian_bits, lattice, scale_of, table_bounds
@@ -120,8 +120,7 @@ def test_strips_of_rows_foretell_what_the_whole_plane_does(codec, monkeypatch, k
     data, decoded = encode_latent(network, scaled, 40)
     calls, at_once = [], prior.Foretell.at_once
     monkeypatch.setattr(prior.Foretell, "at_once", lambda *x: calls.append(x[1].shape[2]) or at_once(*x))
-    for module in (prior, stream):
-        monkeypatch.setattr(module, "STRIP", 10 * 5)
+    monkeypatch.setattr(prior, "STRIP", 10 * 5)
     in_strips, decoded_in_strips = encode_latent(network, scaled, 40)
     assert set(calls) == {12, 14, 13, 3} and len(calls) == 7 * len(network.prior.parts())
     assert in_strips == data and torch.equal(decoded_in_strips, decoded)

@@ -31,6 +31,7 @@ from helpers.codec.prior import (
     gaussian_bits,
     gaussian_tables,
     scale_of,
+    table_bits,
     table_bounds,
     thrifty,
 )
@@ -93,7 +94,9 @@ def test_bits_are_those_of_a_gaussian_over_whole_numbers():
 def test_a_coded_number_is_the_cheaper_of_the_nearest_and_the_next_towards_zero(offset, index, thrift):
     tables = gaussian_tables()
     bits, zeros = bits_of(tables)
-    whole, cost = thrifty(torch.tensor([offset]), torch.tensor([float(index)]), tables, thrift)
+    index_of = torch.tensor([float(index)])
+    whole = thrifty(torch.tensor([offset]), index_of, tables, thrift)
+    cost = table_bits(whole, index_of, tables)
 
     def price(number: int) -> float:
         return thrift * bits[zeros[index] + number].item() + SLOPE * (offset - number) ** 2

@@ -23,6 +23,7 @@ from helpers.codec.prior import (
     place_of,
     scale_of,
     straight_through,
+    table_bits,
     thrifty,
 )
 from helpers.models import CENTRE, NetworkConfig, ResidualBlock
@@ -113,9 +114,7 @@ class CompressionNetwork(nn.Module):
         scaled = y * self.gain(rate)
         return self.prior.with_side(scaled) if isinstance(self.prior, Hyperprior) else scaled
 
-    def chosen(
-        self, channels: slice, offset: torch.Tensor, index: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def chosen(self, channels: slice, offset: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """`thrifty` for channels of what is coded; not for side information, whose error is no picture's."""
         side = isinstance(self.prior, Hyperprior) and channels.start < SIDE
         return thrifty(offset, index, self.prior.tables, 0.0 if side else self.config.thrift)
@@ -128,11 +127,11 @@ class CompressionNetwork(nn.Module):
             offset = scaled[:, channels] - mean
             noisy = offset + torch.rand_like(offset) - 0.5  # rounding's stand-in (Balle et al. 2017)
             with torch.no_grad():
-                chosen, table_bits = self.chosen(channels, offset, index)
+                chosen = self.chosen(channels, offset, index)
             whole = straight_through(lambda offset: chosen, offset)
             scale = scale_of(index)
             if not self.training:
-                cost = table_bits
+                cost = table_bits(chosen, index, self.prior.tables)
             elif self.config.rounding == "straight_through":
                 cost = gaussian_bits(whole, scale)
             elif self.config.rounding == "noise":

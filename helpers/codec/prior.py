@@ -270,24 +270,28 @@ def bits_of(tables: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return bits.float(), (sizes.cumsum(0) - bounds - 1).int()
 
 
-def thrifty(
-    offset: torch.Tensor, index: torch.Tensor, tables: torch.Tensor, thrift: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(the whole numbers to code, their bits) for offsets from foretold means, by scale index 0..63.
+def table_bits(whole: torch.Tensor, index: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
+    """Bits of coded numbers, offsets from foretold means, by scale index 0..63."""
+    bits, zeros = bits_of(tables)
+    return bits[zeros[index.int()] + whole.int()]
+
+
+def thrifty(offset: torch.Tensor, index: torch.Tensor, tables: torch.Tensor, thrift: float) -> torch.Tensor:
+    """The whole numbers to code for offsets from foretold means, by scale index 0..63.
 
     The nearest number that the table holds, or the next one towards zero where `thrift` times the bits that
     this saves is more than its error costs at the slope of a uniform quantiser: rate-distortion optimised
     quantisation (Sullivan 1996, "Efficient scalar quantization"). The decoder need not know.
     """
-    bits, zeros = bits_of(tables)
-    table = index.int()  # there can be millions: no wider than they must be
-    most = torch.from_numpy(table_bounds()).to(offset)[table]
-    nearest, row = torch.minimum(offset.round().abs_(), most), zeros[table]
-    lower = (nearest - 1).clamp_min_(0)
-    saved = bits[row + nearest.int()] - bits[row + lower.int()]
-    lost = SLOPE * (2 * (offset.abs() - nearest) + 1)  # squares of both distances, one less the other
-    size = torch.where(thrift * saved > lost, lower, nearest)
-    return size.copysign(offset), bits[row + size.int()]
+    whole, most = offset.round(), torch.from_numpy(table_bounds()).to(offset)
+    some = whole != 0  # few of them
+    index, distance = index[some], offset[some].abs()
+    nearest = torch.minimum(distance.round(), most[index.int()])
+    lower = nearest - 1
+    saved = table_bits(nearest, index, tables) - table_bits(lower, index, tables)
+    lost = SLOPE * (2 * (distance - nearest) + 1)  # squares of both distances, one less the other
+    whole[some] = torch.where(thrift * saved > lost, lower, nearest).copysign(offset[some])
+    return whole
 
 
 def gaussian_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

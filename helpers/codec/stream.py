@@ -8,7 +8,7 @@ import torch
 
 from helpers.codec.container import CodecError
 from helpers.codec.network import CompressionNetwork
-from helpers.codec.prior import SCALES, STRIP, table_bounds
+from helpers.codec.prior import SCALES, table_bounds
 
 Categorical = constriction.stream.model.Categorical
 
@@ -19,13 +19,10 @@ def encode_latent(network: CompressionNetwork, scaled: torch.Tensor, rate: int) 
     Whole numbers are chosen by nearness and by price, see `thrifty`.
     """
     models, coder = models_of(network), constriction.stream.queue.RangeEncoder()
-    bounds, rows = table_bounds(), max(1, STRIP // scaled.shape[3])
+    bounds = table_bounds()
 
     def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-        whole = scaled[:, channels] - mean
-        for top in range(0, whole.shape[2], rows):  # a large plane in strips
-            part = ..., slice(top, top + rows), slice(None)
-            whole[part], _ = network.chosen(channels, whole[part], index[part])
+        whole = network.chosen(channels, scaled[:, channels] - mean, index)
         symbols, tables, _ = _in_order(whole, index, here)
         for table, run in _runs(tables):
             coder.encode(symbols[run] + int(bounds[table]), models[table])

@@ -107,7 +107,7 @@ def _counts(network: CompressionNetwork, scaled: torch.Tensor, rate: torch.Tenso
     zeros, counts = bits_of(tables)[1], torch.zeros(len(tables))
 
     def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-        whole, _ = network.chosen(channels, scaled[:, channels] - mean, index)
+        whole = network.chosen(channels, scaled[:, channels] - mean, index)
         entries = (zeros[index.int()] + whole.int())[here.expand_as(whole) > 0]
         counts.add_(entries.bincount(minlength=len(tables)))
         return mean + whole
