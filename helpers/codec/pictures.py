@@ -111,7 +111,7 @@ def _analysed(network: CompressionNetwork, image: np.ndarray) -> torch.Tensor:
             STRIDE * rows.start : STRIDE * rows.stop, STRIDE * columns.start : STRIDE * columns.stop
         ]
         pixels = torch.from_numpy(part.astype(np.float32) / 255).permute(2, 0, 1)[None]
-        return network.analysis(pixels.contiguous(memory_format=torch.channels_last))
+        return network.analysis(pixels.contiguous())
 
     for target, part in _tiles(y.shape[2], y.shape[3], one, 1):
         y[:, :, target[0], target[1]] = part
