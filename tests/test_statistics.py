@@ -66,9 +66,8 @@ def test_settings_that_train_four_times_as_wildly_are_seldom_judged(spreads):
     found = pd.concat([statistics.effects(simulated(rng, QUESTIONS, *spreads, wild=4.0)) for _ in range(60)])
     wild = found["setting"].str.split().str[1].astype(int) % 2 == 1
     judged = (found.loc[wild, "verdict"] != "no evidence").mean()
-    assert (
-        judged < 0.008
-    )  # those whose five folds happen to agree; three times as many with the seeds' degrees
+    # those whose five folds happen to agree, 0.4 to 0.9 %; with the seeds' degrees three times as many
+    assert judged < 0.012
 
 
 def test_a_planted_tenth_of_a_decibel_is_found(spreads):
