@@ -43,7 +43,7 @@ shipped = pytest.mark.skipif(not pictures.DEFAULT.exists(), reason="no codec wei
 @pytest.fixture
 def small(monkeypatch):
     """A small picture, and two codecs, for the codec's benchmark."""
-    image = open_set("samples")["coffee"].load()[100:196, 100:228]
+    image = open_set("samples")["coffee"].load()[100:292, 100:356]
     monkeypatch.setattr(bench_codec, "photograph", lambda: ("a cup", image))
     monkeypatch.setattr(bench_codec, "CODECS", ("jpeg", "avif", "ours"))
     return image
@@ -53,7 +53,7 @@ def small(monkeypatch):
 def test_the_codecs_row_by_row_at_one_size_and_their_ratios(small):
     turns = []
     record = bench_codec.record(lambda: turns.append(1), bench_codec.CODECS, repeats=4)
-    assert record["picture"] == "a cup" and (record["width"], record["height"]) == (128, 96)
+    assert record["picture"] == "a cup" and (record["width"], record["height"]) == (256, 192)
     rows = {row["codec"]: row for row in record["rows"]}
     assert list(rows) == ["jpeg", "avif", "ours", bench_codec.EXACT]
     assert len(turns) == bench_codec.TURNS * 7
