@@ -172,7 +172,7 @@ def intervals(
     axis.set_ylim(len(values) - 0.5, -0.5)
     axis.set_xlabel(x_label)
     if len(kinds) > 1:
-        axis.legend(frameon=False, loc="lower right")
+        figure.legend(frameon=False, loc="outside lower center", ncols=len(kinds))
     return figure
 
 
