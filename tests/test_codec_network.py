@@ -157,7 +157,7 @@ def test_features_are_whole_numbers():
     assert found.abs().max() <= 1024
 
 
-@pytest.mark.parametrize("rounding", ["mixed", "noise", "straight_through"])
+@pytest.mark.parametrize("rounding", ["mixed", "noise", "straight_through", "proxy"])
 @pytest.mark.parametrize("prior", ["context", "factorised", "hyperprior"])
 def test_a_training_step_reaches_every_weight(prior, rounding):
     torch.manual_seed(0)
@@ -172,6 +172,35 @@ def test_a_training_step_reaches_every_weight(prior, rounding):
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
+
+
+def test_the_slope_of_the_bits_is_what_rounding_says():
+    scaled = 3 * torch.randn(1, 128, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network, slopes = CompressionNetwork(SMALL).train(), {}
+    start_from_pictures(network, pictures())
+    for rounding in ("mixed", "straight_through", "proxy"):
+        network.config, latent = replace(SMALL, rounding=rounding), scaled.clone().requires_grad_()
+        torch.manual_seed(1)
+        network.coded(latent, torch.tensor([30.0]))[1].sum().backward()
+        slopes[rounding] = latent.grad
+    both = slopes["straight_through"] + slopes["proxy"]
+    assert slopes["proxy"].any() and torch.allclose(slopes["mixed"], both, atol=1e-4)
+    assert not torch.allclose(slopes["mixed"], slopes["proxy"], atol=1e-2)
+
+
+def test_what_a_diverged_training_codes_is_not_a_number():
+    offset = torch.tensor([float("nan"), 2.3])
+    assert thrifty(offset, torch.tensor([3.0, 30.0]), gaussian_tables(), 0.4).isnan().tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"blocks": 2}, {"blocks": (1, "a")}, {"fine": 0}, {"context": -1}])
+def test_a_mistyped_size_is_a_value_error(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        CompressionConfig(**wrong)
 
 
 def test_the_loss_is_weighted_bits_and_error():

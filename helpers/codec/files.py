@@ -67,7 +67,7 @@ def _read_picture(source: Path) -> tuple[np.ndarray, dict[str, bytes]]:
         own = picture.mode not in ("CMYK", "LAB", "YCbCr")  # these become RGB, of which theirs is no profile
         metadata = {"icc": (own and picture.info.get("icc_profile")) or b""}
         exif, picture = picture.getexif(), ImageOps.exif_transpose(picture)
-        if exif:  # also where none is left of it: Pillow turns a TIFF while loading it
+        if exif:  # also where the tag is gone: Pillow turns a TIFF, and drops it, while loading
             exif[ExifTags.Base.Orientation] = 1
         metadata["exif"] = exif.tobytes() if exif else b""
         if picture.has_transparency_data and picture.mode.startswith("I"):  # RGBA would clip its 16 bits

@@ -46,6 +46,10 @@ class CompressionConfig:
     - `factorised`: its channel and the rate alone;
     - `hyperprior`: side information, sent before it;
     - `context`: the channels coded before, here and around; the first channels from their neighbours.
+
+    `rounding`: `noise` decodes numbers with noise; the others decode whole numbers, with the latent's slope
+    straight through, and take the slope of the bits from there (`straight_through`), from noise (`proxy`) or
+    from both, added (`mixed`).
     """
 
     fine: int = 64  # feature maps at a quarter of the picture's size
@@ -56,16 +60,22 @@ class CompressionConfig:
     context: int = 64  # feature maps of the networks that foretell
     groups: int = len(GROUPS)  # of channels of y that are kept, those of most energy at the start
     prior: str = "context"
-    rounding: str = "mixed"  # in training: "noise", "straight_through", or noise for the bits alone
-    thrift: float = 0.4  # share of the bits saved by a smaller number that counts; 0: always the nearest
+    rounding: str = "mixed"  # what training has for rounding, see below
+    thrift: float = 0.4  # rate-distortion optimised quantisation: share of saved bits that counts; 0: none
 
     def __post_init__(self):
         check_types(self)
         for name in ("blocks", "analysis_blocks"):  # lists when they come from a file
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if type(value) not in (tuple, list) or [*map(type, value)] != [int, int] or min(value) < 0:
+                raise ValueError(f"{name} are {value!r}; they must be two whole numbers, at least 0")
+            object.__setattr__(self, name, tuple(value))
+        for name in ("fine", "coarse", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name, known in (
             ("prior", ("context", "factorised", "hyperprior")),
-            ("rounding", ("mixed", "noise", "straight_through")),
+            ("rounding", ("mixed", "noise", "straight_through", "proxy")),
             ("activation", ("relu", "leaky_relu", "gdn")),
         ):
             if getattr(self, name) not in known:
@@ -120,7 +130,7 @@ class CompressionNetwork(nn.Module):
         return thrifty(offset, index, self.prior.tables, 0.0 if side else self.config.thrift)
 
     def coded(self, scaled: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(what would be decoded of a scaled latent, bits of each picture (N,)), both with gradients."""
+        """(what would be decoded of a scaled latent, bits of each picture (N,)); training has gradients."""
         bits = []
 
         def code(channels: slice, mean: torch.Tensor, index: torch.Tensor, here: torch.Tensor):
@@ -128,7 +138,7 @@ class CompressionNetwork(nn.Module):
             noisy = offset + torch.rand_like(offset) - 0.5  # rounding's stand-in (Balle et al. 2017)
             with torch.no_grad():
                 chosen = self.chosen(channels, offset, index)
-            whole = straight_through(lambda offset: chosen, offset)
+            whole = straight_through(lambda _: chosen.clone(), offset)  # `chosen` itself gets no slope
             scale = scale_of(index)
             if not self.training:
                 cost = table_bits(chosen, index, self.prior.tables)
@@ -138,7 +148,8 @@ class CompressionNetwork(nn.Module):
                 cost = gaussian_bits(noisy, scale)
             else:
                 proxy = gaussian_bits(noisy, scale.detach())
-                cost = gaussian_bits(chosen, scale) + proxy - proxy.detach()
+                numbers = whole if self.config.rounding == "mixed" else chosen
+                cost = gaussian_bits(numbers, scale) + proxy - proxy.detach()
             bits.append((cost * here).sum((1, 2, 3)))
             return mean + (noisy if self.config.rounding == "noise" and self.training else whole)
 

@@ -281,10 +281,10 @@ def thrifty(offset: torch.Tensor, index: torch.Tensor, tables: torch.Tensor, thr
 
     The nearest number that the table holds, or the next one towards zero where `thrift` times the bits that
     this saves is more than its error costs at the slope of a uniform quantiser: rate-distortion optimised
-    quantisation (Sullivan 1996, "Efficient scalar quantization"). The decoder need not know.
+    quantisation (Karczewicz, Ye and Chong 2008; its dead zone: Sullivan 1996). The decoder need not know.
     """
     whole, most = offset.round(), torch.from_numpy(table_bounds()).to(offset)
-    some = whole != 0  # few of them
+    some = whole.abs() > 0  # few of them; nan, of a training that diverged, passes through
     index, distance = index[some], offset[some].abs()
     nearest = torch.minimum(distance.round(), most[index.int()])
     lower = nearest - 1

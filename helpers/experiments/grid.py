@@ -95,7 +95,7 @@ QUESTIONS = {
     "precision": "Are eight significant bits enough?",
     "steps": "How long?",
     "seed": "What does another seed change?",
-    "prior": "Foretold from what, and trained how?",
+    "prior": "Foretold from what, and how trained and rounded?",
     "groups": "How many channels of the latent?",
     "together": "Do two changes need each other?",
 }
@@ -191,6 +191,7 @@ COMPRESS_CARDS = (
     Card("prior", "hyperprior", {"prior": "hyperprior"}, "hurts"),
     Card("prior", "noise", {"rounding": "noise"}, "hurts"),
     Card("prior", "straight-through", {"rounding": "straight_through"}, "hurts"),
+    Card("prior", "noise's slope alone", {"rounding": "proxy"}, "helps"),
     Card("prior", "nearest numbers", {"thrift": 0.0}, "hurts"),
     Card("groups", "30 channels", {"groups": 4}, "hurts"),
     Card("groups", "48 channels", {"groups": 5}, "hurts"),

@@ -84,8 +84,8 @@ def count_tables(network: CompressionNetwork, photographs: Photographs, config: 
     """Sets the coder's tables to how often each number occurs, by scale, in patches at all rates.
 
     Numbers of one size, above and below zero, are counted together. Training foretells Gaussians; what is
-    left of real pictures, and of the encoder's choices, has more zeros and longer tails. They are no
-    parameters: a further leg of training begins with the tables of its first file.
+    left of real pictures, and of the encoder's choices, has more zeros and longer tails. A further
+    leg chooses numbers by the tables of the file that it starts from, and counts them anew at its end.
     """
     usual, sizes = gaussian_tables(), (2 * table_bounds() + 1).tolist()
     network.eval().prior.tables.copy_(usual)

@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace, complain: Callable[[str], None]) -> None:
         "processes": world,
         "legs": saved["legs"] if saved else card.get("legs", []),
     }
-    if saved:  # what a configuration has learnt to say since stood at its default then
+    if saved:  # a field that the checkpoint lacks is taken at its default
         usual = json.loads(json.dumps(asdict(type(network.config)())))
         saved = saved | {"network": usual | saved["network"]}
     _check_same(saved, about, checkpoints.path)
