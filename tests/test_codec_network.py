@@ -157,7 +157,7 @@ def test_features_are_whole_numbers():
     assert found.abs().max() <= 1024
 
 
-@pytest.mark.parametrize("rounding", ["mixed", "noise", "straight_through", "proxy"])
+@pytest.mark.parametrize("rounding", ["mixed", "noise", "straight_through"])
 @pytest.mark.parametrize("prior", ["context", "factorised", "hyperprior"])
 def test_a_training_step_reaches_every_weight(prior, rounding):
     torch.manual_seed(0)
@@ -179,14 +179,14 @@ def test_the_slope_of_the_bits_is_what_rounding_says():
     torch.manual_seed(0)
     network, slopes = CompressionNetwork(SMALL).train(), {}
     start_from_pictures(network, pictures())
-    for rounding in ("mixed", "straight_through", "proxy"):
+    for rounding in ("mixed", "straight_through", "noise"):
         network.config, latent = replace(SMALL, rounding=rounding), scaled.clone().requires_grad_()
         torch.manual_seed(1)
         network.coded(latent, torch.tensor([30.0]))[1].sum().backward()
         slopes[rounding] = latent.grad
-    both = slopes["straight_through"] + slopes["proxy"]
-    assert slopes["proxy"].any() and torch.allclose(slopes["mixed"], both, atol=1e-4)
-    assert not torch.allclose(slopes["mixed"], slopes["proxy"], atol=1e-2)
+    both = slopes["straight_through"] + slopes["noise"]
+    assert slopes["noise"].any() and torch.allclose(slopes["mixed"], both, atol=1e-4)
+    assert not torch.allclose(slopes["mixed"], slopes["noise"], atol=1e-2)
 
 
 def test_what_a_diverged_training_codes_is_not_a_number():

@@ -48,8 +48,8 @@ class CompressionConfig:
     - `context`: the channels coded before, here and around; the first channels from their neighbours.
 
     `rounding`: `noise` decodes numbers with noise; the others decode whole numbers, with the latent's slope
-    straight through, and take the slope of the bits from there (`straight_through`), from noise (`proxy`) or
-    from both, added (`mixed`).
+    straight through, and take the slope of the bits from there (`straight_through`), or from there and from
+    noise, added (`mixed`).
     """
 
     fine: int = 64  # feature maps at a quarter of the picture's size
@@ -75,7 +75,7 @@ class CompressionConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name, known in (
             ("prior", ("context", "factorised", "hyperprior")),
-            ("rounding", ("mixed", "noise", "straight_through", "proxy")),
+            ("rounding", ("mixed", "noise", "straight_through")),
             ("activation", ("relu", "leaky_relu", "gdn")),
         ):
             if getattr(self, name) not in known:
@@ -148,8 +148,7 @@ class CompressionNetwork(nn.Module):
                 cost = gaussian_bits(noisy, scale)
             else:
                 proxy = gaussian_bits(noisy, scale.detach())
-                numbers = whole if self.config.rounding == "mixed" else chosen
-                cost = gaussian_bits(numbers, scale) + proxy - proxy.detach()
+                cost = gaussian_bits(whole, scale) + proxy - proxy.detach()
             bits.append((cost * here).sum((1, 2, 3)))
             return mean + (noisy if self.config.rounding == "noise" and self.training else whole)
 

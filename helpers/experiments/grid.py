@@ -191,7 +191,6 @@ COMPRESS_CARDS = (
     Card("prior", "hyperprior", {"prior": "hyperprior"}, "hurts"),
     Card("prior", "noise", {"rounding": "noise"}, "hurts"),
     Card("prior", "straight-through", {"rounding": "straight_through"}, "hurts"),
-    Card("prior", "noise's slope alone", {"rounding": "proxy"}, "helps"),
     Card("prior", "nearest numbers", {"thrift": 0.0}, "hurts"),
     Card("groups", "30 channels", {"groups": 4}, "hurts"),
     Card("groups", "48 channels", {"groups": 5}, "hurts"),
