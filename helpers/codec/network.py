@@ -60,7 +60,7 @@ class CompressionConfig:
     context: int = 64  # feature maps of the networks that foretell
     groups: int = len(GROUPS)  # of channels of y that are kept, those of most energy at the start
     prior: str = "context"
-    rounding: str = "mixed"  # what training has for rounding, see below
+    rounding: str = "mixed"  # what training has for rounding, see above
     thrift: float = 0.4  # rate-distortion optimised quantisation: share of saved bits that counts; 0: none
 
     def __post_init__(self):
@@ -238,7 +238,7 @@ def full_precision(x: torch.Tensor) -> torch.autocast:
 
 
 class GDN(nn.Module):
-    """Generalised divisive normalisation (Balle et al. 2016): each map over the root of all maps' squares."""
+    """Generalised divisive normalisation (Balle et al. 2016): maps over roots of weighted sums of squares."""
 
     def __init__(self, width: int):
         super().__init__()
