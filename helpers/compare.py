@@ -105,8 +105,9 @@ class Comparison(ipywidgets.VBox):
         setting_name: str = "quality",
     ):
         self._original, self._reconstruct = original, reconstruct
-        shown = dict(reversed(reconstruct(stop)) for stop in stops)
-        self._static = static(original, shown, name, list(stops).index(start))
+        made = {stop: reconstruct(stop) for stop in stops}
+        shown = {caption: image for image, caption in made.values()}  # stops of one caption are one
+        self._static = static(original, shown, name, list(shown).index(made[start][1]))
         wide = {
             "layout": ipywidgets.Layout(width="100%", max_width="30em"),
             "style": {"description_width": "7em"},

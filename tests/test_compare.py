@@ -141,3 +141,9 @@ def test_what_a_comparison_refuses_is_said_under_the_button():
 
 def test_a_page_without_a_kernel_says_what_to_do_instead_of_uploading(upload):
     assert upload._repr_mimebundle_()["text/html"] == "<p>no kernel</p>"
+
+
+def test_stops_of_one_caption_are_one():
+    widget = compare.Comparison(IMAGE, lambda stage: (IMAGE, "after 3 s"), range(3), range(3), 2, "noise")
+    found = BeautifulSoup(widget._static.data, "html.parser")
+    assert [image["data-caption"] for image in found.select("img[data-caption]")] == ["after 3 s"]
