@@ -1,32 +1,11 @@
-"""Helpers of the study: data, measures, networks, experiments, report.
-
-The modules, in the order in which a picture travels, are listed in the README.
-"""
+"""Helpers of the study: data, measures, networks, codecs, experiments, report."""
 
 import os
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "data"
-RESULTS = DATA / "results"
-FIGURES = ROOT / "figures"
+# Threads of PyTorch wait for each other by spinning. On a machine whose cores are taken, that takes the time
+# of the very threads that are waited for; after so many turns a thread sleeps instead. Read when torch is
+# imported: by GNU's OpenMP (Linux), and in milliseconds by LLVM's (macOS).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("KMP_BLOCKTIME", "1")
 
-
-class StudyError(Exception):
-    """A mistake a person can mend: its text is one line that names the file and what is wrong."""
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line, cut where it is long."""
-    return " ".join(str(error).split())[:200]
-
-
-def mode() -> str:
-    """ "quick" (networks train for seconds) or "full" (as recorded), from $STUDY_MODE.
-
-    Raises StudyError for any other value.
-    """
-    value = os.environ.get("STUDY_MODE", "quick")
-    if value not in ("quick", "full"):
-        raise StudyError(f"STUDY_MODE is {value!r}; it must be 'quick' or 'full'")
-    return value
+from helpers.files import DATA, FIGURES, RESULTS, ROOT, StudyError, mode  # noqa: E402

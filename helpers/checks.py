@@ -2,16 +2,17 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from helpers import DATA, ROOT, StudyError, jpeg, metrics
+from helpers import jpeg, metrics
+from helpers.files import DATA, ROOT, StudyError, write_file
 
 LEDGER = DATA / "predictions.json"
+NO_ANSWER = "the answer is still None; the solution is folded below"
 
 
 def predict(key: str, question: str, low: float | None = None, high: float | None = None) -> None:
@@ -22,15 +23,12 @@ def predict(key: str, question: str, low: float | None = None, high: float | Non
     """
     print(question)
     if low is None and high is None:
-        print(
-            "No prediction yet: put low=... and high=... into the cell, then run it. You can go on without."
-        )
+        how = "put low=... and high=... into the cell, then run it. You can go on without."
+        print(f"No prediction yet: {how}")
         return
     if low is None or high is None or not low <= high:
         raise ValueError(f"a prediction needs low <= high, not low={low}, high={high}")
-    ledger = _read_ledger()
-    ledger[key] = {"question": question, "low": low, "high": high}
-    _write_ledger(ledger)
+    _write_ledger(_read_ledger() | {key: {"question": question, "low": low, "high": high}})
     print(f"Kept: between {low:g} and {high:g}.")
 
 
@@ -48,10 +46,10 @@ def reveal(key: str, measured: float, unit: str) -> None:
 
 
 def answers() -> pd.DataFrame:
-    """A row a question that the notebooks ask: notebook, key, low, high, measured, inside.
+    """A row a question that the notebooks ask, in that order: notebook, key, low, high, measured, inside.
 
-    In the order of asking; low and high are nan where the reader typed nothing, measured where nothing
-    was revealed since, and inside is False then.
+    low and high are nan where the reader typed nothing, measured where nothing was revealed since; inside
+    is False then.
     """
     rows, ledger = [], _read_ledger()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -67,11 +65,11 @@ def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
     """Tests a PSNR function of two uint8 images and says which convention is off, if one is."""
     rng = np.random.default_rng(0)
     first = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
-    noise = rng.integers(-12, 13, first.shape)
-    second = np.clip(first + noise, 0, 255).astype(np.uint8)
+    second = np.clip(first + rng.integers(-12, 13, first.shape), 0, 255).astype(np.uint8)
     wrapped = np.mean((first - second).astype(float) ** 2)  # the bug itself: uint8 wraps around
-    squared = np.mean((first.astype(float) - second) ** 2)
-    per_channel = np.mean((first.astype(float) - second) ** 2, axis=(0, 1))
+    difference = first.astype(float) - second
+    squared, absolute = np.mean(difference**2), np.abs(difference).mean()
+    of_channels = [_db(error) for error in np.mean(difference**2, axis=(0, 1))]
     mistakes = {
         "equal if the difference is taken in uint8, where 3 - 5 = 254: convert to float first": _db(wrapped),
         "the peak is 1 while the pixels run to 255 (48.13 dB too low)": _db(squared, 1.0),
@@ -79,12 +77,8 @@ def check_psnr(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
         "equal with the natural logarithm: decibels take log10": 10 * math.log(255**2 / squared),
         "equal with 20 log10 of a squared ratio: use 10 log10(255^2 / MSE)": 2 * _db(squared),
         "the sign is turned: the peak belongs above the error": -_db(squared),
-        "equal with the mean absolute error: square the difference": _db(
-            np.abs(first.astype(float) - second).mean()
-        ),
-        "channels are averaged in decibels: average the squared error first": np.mean(
-            [_db(e) for e in per_channel]
-        ),
+        "equal with the mean absolute error: square the difference": _db(absolute),
+        "channels are averaged in decibels: average the squared error first": np.mean(of_channels),
     }
     return _verdict(answer, (first, second), metrics.psnr(first, second), mistakes, 1e-6)
 
@@ -96,21 +90,20 @@ def check_bits_per_pixel(answer: Callable[[bytes, np.ndarray], float]) -> None:
     right = metrics.bits_per_pixel(data, image)
     mistakes = {
         "equal in bytes: a byte has 8 bits": right / 8,
-        "divided by the channels too: a pixel is one place, whatever its channels": right / 3,
+        "divided by the channels too: a pixel is one position, whatever its channels": right / 3,
         "that is bits in all: divide by height times width": 8.0 * len(data),
         "that is the compression ratio: the question is bits per pixel": image.size / len(data),
     }
-    return _verdict(answer, (data, image), right, mistakes, 1e-9)
+    return _verdict(answer, (data, image), right, mistakes)
 
 
 def check_luma(answer: Callable[[np.ndarray], np.ndarray]) -> None:
     """Tests a luma function (uint8 RGB (H, W, 3) to uint8 (H, W)) and names the other convention, if any."""
     image = np.random.default_rng(2).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     exact = 16 + image @ (np.array([65.481, 128.553, 24.966]) / 255)
+    grey = jpeg.full_range_grey(image)
     mistakes = {
-        "equal to full-range grey (Pillow's L): the literature's Y runs from 16 to 235": jpeg.full_range_grey(
-            image
-        ),
+        "equal to full-range grey (Pillow's L): the literature's Y runs from 16 to 235": grey,
         "channels are swapped: the order is R, G, B": jpeg.luma(image[..., ::-1]),
         "cut off instead of rounded": exact.astype(np.uint8),
         "not rounded: Y is a uint8 picture": exact,
@@ -125,7 +118,7 @@ def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tu
     height, width, size = 72, 136, 64
     rng = np.random.default_rng(3)
     if (first := answer(height, width, size, rng)) is None:
-        return _not_attempted()
+        return _say(False, NO_ANSWER)
     corners = np.array([first] + [answer(height, width, size, rng) for _ in range(400)])
     problems = {
         "some corners are not on the grid: make rows and columns multiples of 8": np.any(corners % 8),
@@ -134,9 +127,8 @@ def check_patch_corner(answer: Callable[[int, int, int, np.random.Generator], tu
         "every corner is the same: draw from the generator": np.all(corners == corners[0]),
         "rows and columns are swapped": corners[:, 0].max() > 8 >= corners[:, 1].max(),
     }
-    for problem in [text for text, found in reversed(problems.items()) if found]:
-        return _say(False, problem)
-    return _say(True)
+    found = [problem for problem, is_there in problems.items() if is_there]
+    return _say(False, found[-1]) if found else _say(True)
 
 
 def check_correlation(answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> None:
@@ -144,60 +136,52 @@ def check_correlation(answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray
     rng = np.random.default_rng(4)
     image, kernel = rng.standard_normal((7, 9, 3)), rng.standard_normal((3, 3, 3, 3))
 
-    def correlate(kernel: np.ndarray, padding: object = 1, **how: str) -> np.ndarray:
-        sides = ((padding, padding),) * 2 if isinstance(padding, int) else padding
-        padded = np.pad(image, (*sides, (0, 0)), **how)
+    def made(kernel: np.ndarray, before: int = 1, after: int = 1, mode: str = "constant") -> np.ndarray:
+        padded = np.pad(image, ((before, after), (before, after), (0, 0)), mode)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
         return np.einsum("ijcuv,uvco->ijo", windows, kernel)
 
+    swapped, transposed = kernel.swapaxes(0, 1), kernel.swapaxes(2, 3)
     mistakes = {
-        "equal if the kernel is flipped: a network's convolution does not flip it": correlate(
-            kernel[::-1, ::-1]
-        ),
-        "the kernel's rows and columns are swapped: w[u, v] belongs to row i + u": correlate(
-            kernel.transpose(1, 0, 2, 3)
-        ),
-        "channels are transposed: w[..., c, o] leads from input c to output o": correlate(
-            kernel.transpose(0, 1, 3, 2)
-        ),
-        "the padding is missing: put zeros round the picture first": correlate(kernel, 0),
-        "the padding is off by one: 1 on each side, not 2": correlate(kernel, 2),
-        "the padding lies above and left only: split it between both sides": correlate(
-            kernel, ((2, 0), (2, 0))
-        ),
-        "the padding lies below and right only: split it between both sides": correlate(
-            kernel, ((0, 2), (0, 2))
-        ),
-        "the border is repeated instead of zero": correlate(kernel, 1, mode="edge"),
-        "each output sees one input channel: sum over all of them": correlate(kernel * np.eye(3)),
+        "equal if the kernel is flipped: a network's convolution does not flip it": made(kernel[::-1, ::-1]),
+        "the kernel's rows and columns are swapped: w[u, v] belongs to row i + u": made(swapped),
+        "channels are transposed: w[..., c, o] leads from input c to output o": made(transposed),
+        "the padding is missing: put zeros round the picture first": made(kernel, 0, 0),
+        "the padding is off by one: 1 on each side, not 2": made(kernel, 2, 2),
+        "the padding lies above and left only: split it between both sides": made(kernel, 2, 0),
+        "the padding lies below and right only: split it between both sides": made(kernel, 0, 2),
+        "the border is repeated instead of zero": made(kernel, mode="edge"),
+        "each output sees one input channel: sum over all of them": made(kernel * np.eye(3)),
     }
-    return _verdict(answer, (image, kernel, 1), correlate(kernel), mistakes, 1e-9)
+    return _verdict(answer, (image, kernel, 1), made(kernel), mistakes)
 
 
 def check_batch_norm(answer: Callable[[np.ndarray, float], np.ndarray]) -> None:
     """Tests a batch normalisation of (N, H, W, C) by its own statistics, without scale and shift."""
     x, epsilon = 3 + 2 * np.random.default_rng(5).standard_normal((4, 5, 6, 3)), 0.5
-    centred = x - x.mean((0, 1, 2))
-    variance = x.var((0, 1, 2))
+
+    def normal(axes: int | tuple[int, ...] | None, ddof: int = 0) -> np.ndarray:
+        variance = x.var(axes, ddof=ddof, keepdims=True)
+        return (x - x.mean(axes, keepdims=True)) / np.sqrt(variance + epsilon)
+
+    batch = (0, 1, 2)
+    centred, variance = x - x.mean(batch), x.var(batch)
     mistakes = {
         "the batch mean is missing: subtract it first": x / np.sqrt(variance + epsilon),
         "only the mean is taken away: divide by the deviation": centred,
         "divided by the variance: take its square root": centred / (variance + epsilon),
         "epsilon is missing": centred / np.sqrt(variance),
         "epsilon belongs under the root": centred / (np.sqrt(variance) + epsilon),
-        "the variance is divided by n - 1: in training it is by n": centred
-        / np.sqrt(x.var((0, 1, 2), ddof=1) + epsilon),
-        "each picture has its own mean: take it over the batch too": (x - x.mean((1, 2), keepdims=True))
-        / np.sqrt(x.var((1, 2), keepdims=True) + epsilon),
-        "one mean for all channels: each channel has its own": (x - x.mean()) / np.sqrt(x.var() + epsilon),
-        "one mean for each place: take it over height and width too": (x - x.mean(0))
-        / np.sqrt(x.var(0) + epsilon),
+        "the variance is divided by n - 1: in training it is by n": normal(batch, ddof=1),
+        "each picture has its own mean: take it over the batch too": normal((1, 2)),
+        "one mean for all channels: each channel has its own": normal(None),
+        "one mean for each place: take it over height and width too": normal(0),
     }
-    return _verdict(answer, (x, epsilon), centred / np.sqrt(variance + epsilon), mistakes, 1e-9)
+    return _verdict(answer, (x, epsilon), normal(batch), mistakes)
 
 
 def check_dense_gradient(answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
-    """Tests the weights' gradient of y = x w + b, from x (N, I) and the loss's gradient by y (N, O)."""
+    """Tests the gradient of y = x w + b with respect to w, from x (N, I) and the gradient for y (N, O)."""
     rng = np.random.default_rng(6)
     x, gradient = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
     right = x.T @ gradient
@@ -208,13 +192,14 @@ def check_dense_gradient(answer: Callable[[np.ndarray, np.ndarray], np.ndarray])
         "not summed over the batch": x[:, :, None] * gradient[:, None, :],
         "the sign is turned: the optimiser subtracts, not the gradient": -right,
     }
-    return _verdict(answer, (x, gradient), right, mistakes, 1e-9)
+    return _verdict(answer, (x, gradient), right, mistakes)
 
 
 def check_entropy(answer: Callable[[np.ndarray], float]) -> None:
     """Tests an entropy, in bits a number, of a histogram: how often each value occurred, some never."""
     counts = np.array([40, 25, 0, 20, 10, 5])
-    p = counts[counts > 0] / counts.sum()
+    some = counts[counts > 0]
+    p = some / counts.sum()
     right = float(-(p * np.log2(p)).sum())
     mistakes = {
         "a value that never occurs makes 0 log 0, which is nan: leave it out": math.nan,
@@ -224,41 +209,31 @@ def check_entropy(answer: Callable[[np.ndarray], float]) -> None:
         "the sign is turned: the logarithm of a probability is negative": -right,
         "each value counts alike: weigh its bits by how often it occurs": -np.log2(p).mean(),
         "that is summed over the values: weigh each by how often it occurs": -np.log2(p).sum(),
-        "counts are no probabilities: divide by their sum first": -(
-            counts[counts > 0] * np.log2(counts[counts > 0])
-        ).sum(),
+        "counts are no probabilities: divide by their sum first": -(some * np.log2(some)).sum(),
         "that is what a code of one fixed length takes": math.log2(len(p)),
     }
     with np.errstate(divide="ignore", invalid="ignore"):  # the nan is a mistake with a name
-        return _verdict(answer, (counts,), right, mistakes, 1e-9)
+        return _verdict(answer, (counts,), right, mistakes)
 
 
 def check_number(answer: float | None, right: float, mistakes: Mapping[str, float]) -> None:
     """Tests a number worked out by hand against the right one and against known slips."""
-    return _verdict(lambda: answer, (), right, mistakes, 1e-9)
+    return _verdict(lambda: answer, (), right, mistakes)
 
 
-def _verdict(
-    answer: Callable, arguments: tuple, right: object, mistakes: Mapping[str, object], tolerance: float
-) -> None:
-    value = answer(*arguments)
+def _verdict(answer: Callable, inputs: tuple, right: object, mistakes: Mapping, close: float = 1e-9) -> None:
+    value = answer(*inputs)
     if value is None:
-        return _not_attempted()
-    same_shape = np.shape(value) == np.shape(right)
-    if same_shape and np.allclose(value, right, rtol=tolerance, atol=tolerance):
+        return _say(False, NO_ANSWER)
+    shape = np.shape(value)
+    if shape == np.shape(right) and np.allclose(value, right, rtol=close, atol=close):
         return _say(True)
     for mistake, wrong in mistakes.items():
-        if np.shape(wrong) == np.shape(value) and np.allclose(
-            value, wrong, rtol=1e-6, atol=1e-6, equal_nan=True
-        ):
+        if shape == np.shape(wrong) and np.allclose(value, wrong, rtol=1e-6, atol=1e-6, equal_nan=True):
             return _say(False, mistake)
-    if not same_shape:
-        return _say(False, f"shape {np.shape(value)}, expected {np.shape(right)}")
+    if shape != np.shape(right):
+        return _say(False, f"shape {shape}, expected {np.shape(right)}")
     return _say(False, "the answer fits none of the usual slips; compare it with the formula term by term")
-
-
-def _not_attempted() -> None:
-    return _say(False, "the answer is still None; the solution is folded below")
 
 
 def _say(right: bool, reason: str = "") -> None:
@@ -273,15 +248,11 @@ def _read_ledger() -> dict:
     if not LEDGER.exists():
         return {}
     try:
-        return {
-            key: {"low": a["low"], "high": a["high"], **a}
-            for key, a in json.loads(LEDGER.read_text()).items()
-        }
-    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        ledger = json.loads(LEDGER.read_text())
+        return {key: {"low": kept["low"], "high": kept["high"], **kept} for key, kept in ledger.items()}
+    except Exception as error:
         raise StudyError(f"{LEDGER}: is damaged ({error}); remove it and predict again") from None
 
 
 def _write_ledger(ledger: dict) -> None:
-    part = LEDGER.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(ledger, indent=1) + "\n")
-    part.replace(LEDGER)
+    write_file(LEDGER, (json.dumps(ledger, indent=1) + "\n").encode())

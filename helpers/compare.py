@@ -12,29 +12,13 @@ import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
-from helpers import StudyError
 from helpers.data import load_image, resize
-from helpers.data.loading import shown
+from helpers.files import StudyError, printable
 
 SCALE = 2  # screen pixels a picture pixel, so that an 8x8 block can be seen
-
 # No script, no ids: every handler stands on its element, so that the figure also works after a
 # notebook is saved and reopened, twice in one page, and in a page opened from a folder.
-STYLE = """<style>
-.study-compare{margin:1em 0;max-width:100%}
-.study-compare .stage{position:relative;--cut:50%;line-height:0;max-width:100%}
-.study-compare .stage img{width:100%;image-rendering:pixelated;margin:0}
-.study-compare .stage img+img{position:absolute;inset:0;clip-path:inset(0 0 0 var(--cut))}
-.study-compare .stage img[hidden]{display:none}
-.study-compare .stage::after{content:"";position:absolute;top:0;bottom:0;left:var(--cut);
- border-left:2px solid #fff;box-shadow:-1px 0 0 #000,1px 0 0 #000;transform:translateX(-1px);
- pointer-events:none}
-.study-compare .stage input{position:absolute;inset:0;width:100%;height:100%;margin:0;opacity:0;
- cursor:ew-resize;touch-action:pan-y}
-.study-compare .stage:focus-within{outline:3px solid #0072B2;outline-offset:2px}
-.study-compare label{display:flex;flex-wrap:wrap;gap:.3em .8em;align-items:center;margin:.6em 0}
-.study-compare label input{flex:1 1 12em;max-width:24em}
-</style>"""
+STYLE = f"<style>\n{Path(__file__).with_name('compare.css').read_text()}</style>"
 CUT = (
     "this.parentNode.style.setProperty('--cut',this.value+'%');"
     "this.setAttribute('aria-valuetext',this.value+' % of the width shows the original')"
@@ -47,51 +31,47 @@ PICK = (
 )
 
 
-def static(
-    original: np.ndarray, reconstructions: Mapping[str, np.ndarray], name: str, start: int = 0
-) -> HTML:
-    """Figure in HTML: one range moves the cut between original (left) and reconstruction (right), a
-    second picks the reconstruction; mouse, touch and keyboard, no kernel.
+def static(original: np.ndarray, reconstructions: Mapping, name: str, start: int = 0) -> HTML:
+    """The slider in HTML, for mouse, touch and keyboard, without a kernel: one range moves the cut between
+    original (left) and reconstruction (right), a second one picks the reconstruction.
 
-    `original` and every reconstruction are uint8 of one shape; the keys are their captions, `name`
-    says what is shown, `start` which one first. Raises ValueError where shapes differ or none is given.
+    All are uint8 of one shape; the keys are captions, `name` says what is shown, `start` which one first.
+    Raises ValueError where shapes differ or none is given.
     """
     if not reconstructions:
         raise ValueError("there is nothing to compare with")
     for caption, image in reconstructions.items():
         if image.shape != original.shape:
             raise ValueError(f"{caption}: shape {image.shape} differs from the original's {original.shape}")
-    captions = list(reconstructions)
+    (height, width), name = original.shape[:2], escape(name)
+    captions = [escape(caption) for caption in reconstructions]
     overlays = "".join(
-        f'<img src="{data_uri(image)}" data-caption="{escape(caption)}" '
-        f'alt="{escape(name)}, reconstruction: {escape(caption)}"{"" if i == start else " hidden"}>'
-        for i, (caption, image) in enumerate(reconstructions.items())
+        f'<img src="{data_uri(image)}" data-caption="{caption}" alt="{name}, reconstruction: {caption}"'
+        f"{'' if i == start else ' hidden'}>"
+        for i, (caption, image) in enumerate(zip(captions, reconstructions.values(), strict=True))
     )
     picker = (
         f'<input type="range" min="0" max="{len(captions) - 1}" step="1" value="{start}" '
-        f'aria-label="Reconstruction of {escape(name)}" aria-valuetext="{escape(captions[start])}" '
-        f'oninput="{PICK}">'
+        f'aria-label="Reconstruction of {name}" aria-valuetext="{captions[start]}" oninput="{PICK}">'
     )
-    height, width = original.shape[:2]
     return HTML(
         f'{STYLE}<figure class="study-compare"><div class="stage" style="width:{SCALE * width}px">'
-        f'<img src="{data_uri(original)}" width="{width}" height="{height}" '
-        f'alt="{escape(name)}, original">{overlays}'
+        f'<img src="{data_uri(original)}" width="{width}" height="{height}" alt="{name}, original">{overlays}'
         f'<input type="range" min="0" max="100" value="50" aria-label="Cut between original (left) and '
-        f'reconstruction (right) of {escape(name)}" aria-valuetext="50 % of the width shows the original" '
+        f'reconstruction (right) of {name}" aria-valuetext="50 % of the width shows the original" '
         f'oninput="{CUT}"></div>'
-        f"<label>{picker if len(captions) > 1 else ''}<output>{escape(captions[start])}</output></label>"
-        f"<figcaption>{escape(name)}: original left of the line, reconstruction right.</figcaption></figure>"
+        f"<label>{picker if len(captions) > 1 else ''}<output>{captions[start]}</output></label>"
+        f"<figcaption>{name}: original left of the line, reconstruction right.</figcaption></figure>"
     )
 
 
 class Comparison(ipywidgets.VBox):
     """The slider with a kernel behind it: each move calls `reconstruct(setting)` and shows the result.
 
-    `reconstruct` returns (uint8 image of the original's shape, caption). `settings` are the values the
-    slider offers, `stops` those that the static figure carries, `start`, one of the stops, comes first.
-    A page without a kernel shows the static figure instead, because both travel in one output.
-    An exception in the callback is shown under the sliders.
+    `reconstruct` returns (uint8 image of the original's shape, caption); its exceptions are shown under
+    the sliders. `settings` are the values the slider offers, `stops` those that the static figure carries,
+    `start`, one of the stops, comes first. A page without a kernel shows the static figure, which travels
+    in the same output.
     """
 
     def __init__(
@@ -108,18 +88,15 @@ class Comparison(ipywidgets.VBox):
         made = {stop: reconstruct(stop) for stop in stops}
         shown = {caption: image for image, caption in made.values()}  # stops of one caption are one
         self._static = static(original, shown, name, list(shown).index(made[start][1]))
-        wide = {
-            "layout": ipywidgets.Layout(width="100%", max_width="30em"),
-            "style": {"description_width": "7em"},
-        }
+        layout = ipywidgets.Layout(width="100%", max_width="30em")
+        wide = {"layout": layout, "style": {"description_width": "7em"}}
         self._setting = ipywidgets.SelectionSlider(
             options=list(settings), value=start, description=setting_name, continuous_update=False, **wide
         )
         self._cut = ipywidgets.IntSlider(50, 0, 100, description="original, %", **wide)
         self._picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
         self._picture.alt = name
-        self._caption = ipywidgets.HTML()
-        self._errors = ipywidgets.Output()
+        self._caption, self._errors = ipywidgets.HTML(), ipywidgets.Output()
         self._setting.observe(self._encode, "value")
         self._cut.observe(self._draw, "value")
         super().__init__([self._setting, self._cut, self._picture, self._caption, self._errors])
@@ -146,14 +123,12 @@ class Comparison(ipywidgets.VBox):
 class Upload(ipywidgets.VBox):
     """A button for a reader's own picture; `compare(image)`, a widget, is shown under it.
 
-    The picture is read by the rules of `load_image` and made smaller where a side is longer than `most`
-    pixels. What can't be read, or raises StudyError in `compare`, is said in one line. A page without a
-    kernel shows `without_kernel`, HTML, instead.
+    The picture is read by `load_image` and made smaller where a side is longer than `most` pixels. What
+    can't be read, or raises StudyError in `compare`, is said in one line. A page without a kernel shows
+    `without_kernel`, HTML, instead.
     """
 
-    def __init__(
-        self, compare: Callable[[np.ndarray], ipywidgets.Widget], without_kernel: str, most: int = 512
-    ):
+    def __init__(self, compare: Callable, without_kernel: str, most: int = 512):
         self._shown_for, self._without_kernel, self._most = compare, without_kernel, most
         self._button = ipywidgets.FileUpload(accept="image/*", description="Your picture")
         self._message, self._errors = ipywidgets.HTML(), ipywidgets.Output()
@@ -165,27 +140,18 @@ class Upload(ipywidgets.VBox):
         self._errors.clear_output()
         with self._errors:
             for file in self._button.value:
+                name = printable(file["name"])
                 try:
-                    image, said = self._read(file)
+                    image = _opened(bytes(file["content"]))
+                    said = f"{name}: {image.shape[1]}x{image.shape[0]} pixels"
+                    if (factor := self._most / max(image.shape[:2])) < 1:
+                        height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+                        image = resize(image, (height, width))
+                        said += f", made smaller to {width}x{height}"
                     self.children = [*self.children, self._shown_for(image)]
                 except StudyError as error:
-                    said = f"{shown(file['name'])}: {error}"
+                    said = f"{name}: {error}"
                 self._message.value = escape(said)
-
-    def _read(self, file: Mapping) -> tuple[np.ndarray, str]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "picture"  # under its own name only in messages
-            path.write_bytes(file["content"])
-            try:
-                image = load_image(path)
-            except StudyError as error:
-                raise StudyError(str(error).removeprefix(f"{shown(path)}: ")) from None
-        height, width = image.shape[:2]
-        said = f"{shown(file['name'])}: {width}x{height} pixels"
-        if (factor := self._most / max(height, width)) < 1:
-            image = resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
-            said += f", made smaller to {image.shape[1]}x{image.shape[0]}"
-        return image, said
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict:
         return {**super()._repr_mimebundle_(**kwargs), "text/html": self._without_kernel}
@@ -200,3 +166,14 @@ def _file(image: np.ndarray, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _opened(content: bytes) -> np.ndarray:
+    """`load_image` of a file's content; its errors do not name the file that it is put into."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(content)
+        try:
+            return load_image(path)
+        except StudyError as error:
+            raise StudyError(str(error).removeprefix(f"{printable(path)}: ")) from None

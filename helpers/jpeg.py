@@ -13,8 +13,8 @@ def encode(image: np.ndarray, quality: int, *, subsampling: str = "4:2:0", optim
     """JPEG file of a uint8 image (H, W) or (H, W, 3), written by Pillow's libjpeg-turbo.
 
     quality 1..95; chroma subsampling "4:2:0" (Pillow's default) or "4:4:4", without meaning for grey;
-    `optimize` fits the Huffman tables to the picture, which changes bytes and no pixel.
-    Raises TypeError or ValueError for another dtype, shape, quality or subsampling.
+    `optimize` fits the Huffman tables to the picture, which changes bytes and no pixel. Raises TypeError
+    or ValueError for another dtype, shape, quality or subsampling.
     """
     check_image(image, "encode")
     if max(image.shape) > LONGEST_SIDE:
@@ -41,15 +41,21 @@ def luma(image: np.ndarray) -> np.ndarray:
     This is the Y of every published restoration table; a grey image counts as R = G = B.
     """
     check_image(image, "luma")
-    rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     weights = np.array([65.481, 128.553, 24.966]) / 255
-    return np.floor(16 + rgb @ weights + 0.5).astype(np.uint8)
+    return np.floor(16 + as_space(image, "rgb") @ weights + 0.5).astype(np.uint8)
 
 
 def full_range_grey(image: np.ndarray) -> np.ndarray:
     """Grey of Pillow's mode `L`, uint8 (H, W), range 0..255: what most scripts call grey."""
     check_image(image, "full_range_grey")
     return np.array(Image.fromarray(image).convert("L"))
+
+
+def as_space(image: np.ndarray, space: str) -> np.ndarray:
+    """The literature's luma (H, W) for space "y", three channels (H, W, 3) for "rgb"."""
+    if space == "y":
+        return luma(image)
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def quantization_tables(data: bytes) -> list[np.ndarray]:

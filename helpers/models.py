@@ -1,24 +1,22 @@
-"""PyTorch networks, each built from one frozen configuration; parameters and multiplications counted."""
+"""PyTorch networks, each built from one frozen configuration; their parameters and operations counted."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.training.config import check_types
+from helpers.config import check_known, check_range, check_types
 
 CENTRE = 128 / 255  # mid-grey: inputs are centred, since a common brightness makes layers ill-conditioned
 ACTIVATIONS = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "gelu": nn.GELU,
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU,
     "none": nn.Identity,
-}
+}  # fmt: skip
 NORMS = {"none": None, "batch": nn.BatchNorm2d}
 ORDERS = {
     "convolution, norm, activation": "cna",
@@ -26,7 +24,8 @@ ORDERS = {
     "norm, activation, convolution": "nac",
 }
 POOLINGS = ("max", "stride")
-DENSE_TILE = 4  # feature-map places a side that one dense bottleneck looks at
+DENSE_TILE = 4  # positions a side of a feature map that one dense bottleneck looks at
+MOST_DEPTH = 64  # of a file that claims more nothing is built
 
 
 @dataclass(frozen=True)
@@ -35,52 +34,42 @@ class NetworkConfig:
 
     - `chain`: `depth` convolutions one after another;
     - `residual`: a first and a last convolution, `depth` residual blocks between (He et al. 2016);
-    - `bottleneck`: `depth` times convolution and max-pooling by 2, at the narrowest place a dense
-      layer to `latent` numbers for each 4x4 places (none if 0), and the way back by upsampling;
+    - `bottleneck`: `depth` times convolution and max-pooling by 2, at the narrowest scale a dense
+      layer to `latent` numbers for each 4x4 positions (none if 0), and the way back by upsampling;
     - `unet`: `depth` scales, 1, 2, 3, ... residual blocks at each on the way down and up, the width
       doubled by each halving, skip connections added (Ronneberger et al. 2015; Zhang et al. 2021);
-    - `rounding`: linear analysis of each block to `width` numbers, rounding to learnt steps, linear
+    - `rounding`: linear analysis of each block to `width` numbers, rounding to learnt steps, and linear
       synthesis.
 
-    Pixels are first gathered into channels (`unshuffle` x `unshuffle` squares, Shi et al. 2016
-    backwards), so that one position of a feature map knows its place in JPEG's 8x8 grid whenever
-    `unshuffle` is 8 and the image begins on the grid.
+    Pixels are first gathered into channels (pixel unshuffle by `unshuffle`, Shi et al. 2016 backwards).
+    With 8, and an image that begins on JPEG's 8x8 grid, each channel has one phase in the grid.
     """
 
     arrangement: str = "chain"
     image_channels: int = 1
     unshuffle: int = 2  # 8: the grid of JPEG is visible; 1: no position knows where a block begins
-    width: int = 32  # feature maps between the convolutions; of a U-Net at its finest scale
+    width: int = 32  # channels between the convolutions; of a U-Net at its finest scale
     depth: int = 5
     kernel: int = 3
-    dilation: int = 1  # places between the taps of a kernel (Yu and Koltun 2016)
+    dilation: int = 1  # positions between the taps of a kernel (Yu and Koltun 2016)
     activation: str = "relu"
     norm: str = "none"
     order: str = "convolution, norm, activation"  # or another of ORDERS
-    dropout: float = 0.0  # share of feature maps set to zero in training (Tompson et al. 2015)
+    dropout: float = 0.0  # share of channels set to zero in training (Tompson et al. 2015)
     latent: int = 0
-    pooling: str = "max"  # of a bottleneck; "stride": the convolution itself steps over two places
+    pooling: str = "max"  # of a bottleneck; "stride": the convolution itself steps over two positions
     skips: bool = True  # a U-Net without them keeps its shape and loses its shortcuts
     residual: bool = True  # learn the change, not the picture
 
     def __post_init__(self):
         check_types(self)
-        for name, known in (
-            ("arrangement", ARRANGEMENTS),
-            ("activation", ACTIVATIONS),
-            ("norm", NORMS),
-            ("order", ORDERS),
-            ("pooling", POOLINGS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
-        for name in ("image_channels", "unshuffle", "width", "depth", "kernel", "dilation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer")
+        check_known(self, arrangement=ARRANGEMENTS, activation=ACTIVATIONS, norm=NORMS)
+        check_known(self, order=ORDERS, pooling=POOLINGS)
+        check_range(self, ("image_channels", "unshuffle", "width", "kernel", "dilation"), 1)
+        check_range(self, ("depth",), 1, MOST_DEPTH)
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}; it must be odd, so that it has a middle")
-        if self.latent < 0:
-            raise ValueError(f"latent is {self.latent}; it must be at least 0")
+        check_range(self, ("latent",), 0)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
 
@@ -95,36 +84,34 @@ class NetworkConfig:
 class ConvolutionalNetwork(nn.Module):
     """float32 (N, C, H, W) in [0, 1] to the same shape; H and W multiples of `config.multiple`."""
 
+    Config = NetworkConfig
+
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
         self.body = ARRANGEMENTS[config.arrangement](config, config.image_channels * config.unshuffle**2)
-        if config.residual:  # start as the network that does nothing
+        if config.residual:  # start as the do-nothing baseline
             _zero([layer for layer in self.body.modules() if isinstance(layer, nn.Conv2d)][-1])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        squares = nn.functional.pixel_unshuffle(image - CENTRE, self.config.unshuffle)
+        channels = nn.functional.pixel_unshuffle(image - CENTRE, self.config.unshuffle)
         # float32 again after bf16: sums with the picture keep its precision
-        output = nn.functional.pixel_shuffle(self.body(squares).float(), self.config.unshuffle)
+        output = nn.functional.pixel_shuffle(self.body(channels).float(), self.config.unshuffle)
         return output + (image if self.config.residual else CENTRE)
 
 
 def chain(config: NetworkConfig, ends: int) -> nn.Module:
     """(N, ends, h, w) to the same through `config.depth` convolutions."""
-    channels = [ends, *[config.width] * (config.depth - 1), ends]
-    layers = []
-    for inputs, outputs in zip(channels[:-2], channels[1:-1], strict=True):
-        layers += _layer(config, inputs, outputs)
-    return nn.Sequential(*layers, _convolution(config, channels[-2], ends))
+    channels = [ends, *[config.width] * (config.depth - 1)]
+    layers = [part for inputs, outputs in pairwise(channels) for part in _layer(config, inputs, outputs)]
+    return nn.Sequential(*layers, _convolution(config, channels[-1], ends))
 
 
 def residual(config: NetworkConfig, ends: int) -> nn.Module:
     """(N, ends, h, w) to the same through `config.depth` residual blocks."""
-    return nn.Sequential(
-        _convolution(config, ends, config.width),
-        *[ResidualBlock(config, config.width) for _ in range(config.depth)],
-        _convolution(config, config.width, ends),
-    )
+    first = _convolution(config, ends, config.width)
+    blocks = [ResidualBlock(config, config.width) for _ in range(config.depth)]
+    return nn.Sequential(first, *blocks, _convolution(config, config.width, ends))
 
 
 def bottleneck(config: NetworkConfig, ends: int) -> nn.Module:
@@ -140,8 +127,7 @@ def bottleneck(config: NetworkConfig, ends: int) -> nn.Module:
 
 
 class DenseTiles(nn.Module):
-    """(N, width, h, w) to the same: each tile of 4x4 places through one dense layer to `latent` numbers
-    and one dense layer back."""
+    """(N, width, h, w) to the same: each 4x4 positions through a dense layer to `latent` numbers and back."""
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -150,8 +136,8 @@ class DenseTiles(nn.Module):
         self.activation = ACTIVATIONS[config.activation]()
         self.decode = nn.Linear(config.latent, size)
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        tiles = nn.functional.pixel_unshuffle(maps, DENSE_TILE).movedim(1, -1)  # (N, h/4, w/4, 16 width)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        tiles = nn.functional.pixel_unshuffle(features, DENSE_TILE).movedim(1, -1)  # (N, h/4, w/4, 16 width)
         tiles = self.decode(self.activation(self.encode(tiles)))
         return nn.functional.pixel_shuffle(tiles.movedim(-1, 1), DENSE_TILE)
 
@@ -164,8 +150,8 @@ class ResidualBlock(nn.Module):
         self.change = nn.Sequential(*_layer(config, width, width), _convolution(config, width, width))
         _zero(self.change[-1])  # each block begins as nothing, and deep stacks train from the start
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return maps + self.change(maps)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features + self.change(features)
 
 
 class UNet(nn.Module):
@@ -182,29 +168,27 @@ class UNet(nn.Module):
         self.first = _convolution(config, ends, widths[0])
         self.down = nn.ModuleList(map(blocks, range(config.depth)))
         self.shrink = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
-        self.grow = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1), nn.PixelShuffle(2)) for w in widths[:-1]
-        )
+        grow = [nn.Sequential(nn.Conv2d(2 * w, 4 * w, 1), nn.PixelShuffle(2)) for w in widths[:-1]]
+        self.grow = nn.ModuleList(grow)
         self.up = nn.ModuleList(map(blocks, range(config.depth - 1)))
         self.last = _convolution(config, widths[0], ends)
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        maps, skips = self.down[0](self.first(maps)), []
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        x, skips = self.down[0](self.first(features)), []
         for shrink, blocks in zip(self.shrink, self.down[1:], strict=True):
-            skips.append(maps)
-            maps = blocks(shrink(maps))
+            skips.append(x)
+            x = blocks(shrink(x))
         for grow, blocks in zip(reversed(self.grow), reversed(self.up), strict=True):
-            maps = blocks(grow(maps) + skips.pop() if self.skips else grow(maps))
-        return self.last(maps)
+            x = blocks(grow(x) + skips.pop() if self.skips else grow(x))
+        return self.last(x)
 
 
 class RoundingTransform(nn.Module):
-    """(N, ends, h, w) to the same: each block as `config.width` coefficients in whole steps.
+    """(N, ends, h, w) to the same: each block as `config.width` coefficients in integer steps.
 
-    The rows of `basis` (width, ends) take a block apart and, transposed, put it together; a
-    coefficient is counted in steps, whose logarithms are learnt, and the count is rounded after a
-    learnt push away from zero, which decides ties. This is the form of a transform coder; what basis
-    and steps are is left to training.
+    The rows of `basis` (width, ends) take a block apart and, transposed, put it together. A coefficient
+    is counted in steps, whose logarithms are learnt; the count is rounded after a learnt push away from
+    zero, which decides ties. This is the form of a transform coder: training finds basis and steps.
     """
 
     def __init__(self, config: NetworkConfig, ends: int):
@@ -215,20 +199,18 @@ class RoundingTransform(nn.Module):
 
     def forward(self, blocks: torch.Tensor) -> torch.Tensor:
         steps = self.log_steps.exp()[:, None]
-        with torch.autocast(
-            "cuda" if blocks.is_cuda else "cpu", enabled=False
-        ):  # bfloat16 would decide at random
+        kind = "cuda" if blocks.is_cuda else "cpu"  # autocast knows no meta device
+        with torch.autocast(kind, enabled=False):  # bfloat16 would decide at random
             counts = torch.einsum("kc,nchw->nkhw", self.basis / steps, blocks.float())
-            whole = Round.apply(counts + self.push * counts.sign())
-            return torch.einsum("kc,nkhw->nchw", self.basis * steps, whole)
+            rounded = Round.apply(counts + self.push * counts.sign())
+            return torch.einsum("kc,nkhw->nchw", self.basis * steps, rounded)
 
 
 class Round(torch.autograd.Function):
-    """Whole numbers forwards; backwards the slope 12 d^2, d the distance to the nearest whole number.
+    """Integers forwards; backwards the slope 12 d^2, d the distance to the nearest integer.
 
-    Rounding is flat between its steps, so its true gradient is zero nearly everywhere. The slope is
-    that of a cubic staircase (mean 1 over a step): steep where the decision may turn, flat where it
-    is safe.
+    Rounding is flat between its steps, so its true gradient is zero nearly everywhere. This is the slope
+    of a cubic staircase (mean 1 over a step): steep where the decision may turn, flat where it is safe.
     """
 
     @staticmethod
@@ -244,12 +226,9 @@ class Round(torch.autograd.Function):
 
 
 ARRANGEMENTS = {
-    "chain": chain,
-    "residual": residual,
-    "bottleneck": bottleneck,
-    "unet": UNet,
+    "chain": chain, "residual": residual, "bottleneck": bottleneck, "unet": UNet,
     "rounding": RoundingTransform,
-}
+}  # fmt: skip
 
 # The course's ladder, rung by rung, and the networks that are shipped.
 NETWORKS = {
@@ -265,6 +244,12 @@ NETWORKS = {
     "rounding": NetworkConfig("rounding", unshuffle=8, width=64, residual=False),
     "restorer": NetworkConfig("unet", width=47, depth=3),  # the widest below 100 kMAC a pixel in colour
 }
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W) or (N, H, W, C) to float32 (N, C, H, W) in [0, 1]."""
+    stacked = images[..., None] if images.ndim == 3 else images
+    return torch.from_numpy(stacked.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
 
 
 def count_parameters(network: nn.Module) -> int:

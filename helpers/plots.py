@@ -1,18 +1,16 @@
-"""Figures in one hand: one palette, nearest-neighbour pixels, units on the axes, alt text on each."""
+"""Figures in one style: one palette, nearest-neighbour pixels, units on the axes, alt text on each."""
 
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from helpers import FIGURES
-from helpers.records import write_file
+from helpers.files import FIGURES, write_file
 
 # Okabe and Ito's palette, told apart by colour-blind eyes; black is kept for "doing nothing".
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -21,23 +19,18 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 MARKERS = "os^Dv*"
 DPI = 110
+LEVEL = {"color": BLACK, "linestyle": "--", "linewidth": 1}  # of a reference
+BELOW = {"frameon": False, "loc": "outside lower center"}  # a figure's legend
+Reference = tuple[str, float]  # its name and its level
 
-matplotlib.rcParams.update(
-    {
-        "figure.dpi": DPI,
-        "figure.constrained_layout.use": True,
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#dddddd",
-        "axes.axisbelow": True,
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-        "image.interpolation": "nearest",
-        "image.cmap": "gray",
-        "svg.hashsalt": "study",  # the same figure is the same file
-    }
-)
+plt.rc("figure", dpi=DPI)
+plt.rc("figure.constrained_layout", use=True)
+plt.rc("font", size=10)
+plt.rc("axes", grid=True, axisbelow=True, prop_cycle=plt.cycler(color=COLOURS))
+plt.rc("axes.spines", top=False, right=False)
+plt.rc("grid", color="#dddddd")
+plt.rc("image", interpolation="nearest", cmap="gray")
+plt.rc("svg", hashsalt="study")  # the same figure is the same file
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -52,15 +45,11 @@ def rendered(figure: Figure, alt: str) -> Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     plt.close(figure)
-    width = int(figure.get_figwidth() * DPI)
-    return Image(buffer.getvalue(), alt=" ".join(alt.split()), width=width)
+    return Image(buffer.getvalue(), alt=" ".join(alt.split()), width=int(figure.get_figwidth() * DPI))
 
 
 def say(text: str) -> None:
-    """Displays a sentence, in Markdown, whose numbers were measured in the cell that says it.
-
-    What looks like an HTML tag is shown as it stands: it can only be a picture's name.
-    """
+    """Displays Markdown; what looks like an HTML tag is shown as it is: it can only be a picture's name."""
     display(Markdown(re.sub("<(?=[A-Za-z/!?])", "&lt;", text)))
 
 
@@ -72,12 +61,18 @@ def plain(name: str) -> str:
 def publish(figure: Figure, name: str, alt: str) -> None:
     """Shows a figure drawn from records and writes it to figures/NAME.svg; no photograph, no live number."""
     FIGURES.mkdir(exist_ok=True)
-    metadata = {"Date": None, "Creator": None, "Title": " ".join(alt.split())}
-    path = FIGURES / f"{name}.svg"
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata=metadata)
-    write_file(path, buffer.getvalue())
+    write_file(FIGURES / f"{name}.svg", svg(figure, " ".join(alt.split())))
     show(figure, alt)
+
+
+def svg(figure: Figure, title: str) -> bytes:
+    """An SVG file, the same on any processor: ids that hash floats to their last digit become numbers."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+    text = buffer.getvalue().decode()
+    for number, name in enumerate(dict.fromkeys(re.findall(r'id="([mp][0-9a-f]{10})"', text))):
+        text = text.replace(name, f"{name[0]}{number}")
+    return text.encode()
 
 
 def pictures(images: Mapping[str, np.ndarray], columns: int = 4, side: float = 2.4) -> Figure:
@@ -87,21 +82,16 @@ def pictures(images: Mapping[str, np.ndarray], columns: int = 4, side: float = 2
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
-        top = 255 if image.dtype == np.uint8 else 1.0
-        axis.imshow(image, vmin=0, vmax=top)
+        axis.imshow(image, vmin=0, vmax=255 if image.dtype == np.uint8 else 1.0)
         axis.set_title(plain(name), fontsize=9)
     return figure
 
 
 def error_maps(reference: np.ndarray, images: Mapping[str, np.ndarray], gain: int = 8) -> Figure:
     """|image - reference| times `gain` (printed), black where equal, one panel an image."""
-    maps = {
-        f"{name}, error x {gain}": np.minimum(
-            np.abs(image.astype(float) - reference.astype(float)) * gain / 255, 1.0
-        )
-        for name, image in images.items()
-    }
-    return pictures(maps, columns=len(maps), side=10.2 / len(maps))
+    errors = {name: np.abs(image.astype(float) - reference) for name, image in images.items()}
+    panels = {f"{name}, error x {gain}": np.minimum(e * gain / 255, 1.0) for name, e in errors.items()}
+    return pictures(panels, columns=len(panels), side=10.2 / len(panels))
 
 
 def curves(
@@ -111,26 +101,21 @@ def curves(
     *,
     log_x: bool = False,
     log_y: bool = False,
-    reference: tuple[str, float] | None = None,
+    reference: Reference | None = None,
 ) -> Figure:
     """Named curves (x, y) with markers and a legend; `reference` is a dashed black level with its name."""
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
     for (name, (x, y)), marker in zip(lines.items(), MARKERS * 9, strict=False):
         axis.plot(x, y, marker=marker if len(x) <= 20 else None, label=name, markersize=5)
     if reference is not None:
-        axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
-    axis.set(xlabel=x_label, ylabel=y_label)
-    if log_x:
-        axis.set_xscale("log")
-    if log_y:
-        axis.set_yscale("log")
+        axis.axhline(reference[1], label=reference[0], **LEVEL)
+    axis.set(xlabel=x_label, xscale="log" if log_x else "linear")
+    axis.set(ylabel=y_label, yscale="log" if log_y else "linear")
     axis.legend(frameon=False)
     return figure
 
 
-def dots(
-    values: Mapping[str, float | Sequence[float]], x_label: str, reference: tuple[str, float] | None = None
-) -> Figure:
+def dots(values: Mapping, x_label: str, reference: Reference | None = None) -> Figure:
     """One line a name: its value, or all its values with their mean marked; a dashed reference level."""
     height = 0.9 + 0.36 * len(values) + (0.3 if reference else 0)
     figure, axis = plt.subplots(figsize=(6.8, height))
@@ -138,17 +123,15 @@ def dots(
         points = np.atleast_1d(np.asarray(value, float))
         if len(points) > 1:
             axis.plot(points, np.full(len(points), position), "o", color=SKY, alpha=0.7, markersize=4)
-        axis.plot(points.mean(), position, "D", color=BLUE)
-        axis.annotate(
-            f"{points.mean():.2f}", (points.mean(), position), (7, 5), textcoords="offset points", fontsize=8
-        )
+        mean = points.mean()
+        axis.plot(mean, position, "D", color=BLUE)
+        axis.annotate(f"{mean:.2f}", (mean, position), (7, 5), textcoords="offset points", fontsize=8)
     if reference is not None:
-        axis.axvline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
-        figure.legend(frameon=False, loc="outside lower center")
+        axis.axvline(reference[1], label=reference[0], **LEVEL)
+        figure.legend(**BELOW)
     axis.set_yticks(range(len(values)), values.keys())
-    axis.set_ylim(len(values) - 0.5, -0.5)
+    axis.set(xlabel=x_label, ylim=(len(values) - 0.5, -0.5))
     axis.margins(x=0.12)
-    axis.set_xlabel(x_label)
     return figure
 
 
@@ -167,17 +150,16 @@ def intervals(
         chosen = np.array([values[name] for name in values if groups[name] == kind])
         sizes = np.abs(chosen[:, 1:] - chosen[:, :1]).T
         axis.errorbar(chosen[:, 0], rows, xerr=sizes, fmt=marker, color=colour, markersize=4, label=kind)
-    axis.axvline(0, color=BLACK, linestyle="--", linewidth=1)
+    axis.axvline(0, **LEVEL)
     axis.set_yticks(range(len(values)), values.keys(), fontsize=8)
-    axis.set_ylim(len(values) - 0.5, -0.5)
-    axis.set_xlabel(x_label)
+    axis.set(xlabel=x_label, ylim=(len(values) - 0.5, -0.5))
     if len(kinds) > 1:
-        figure.legend(frameon=False, loc="outside lower center", ncols=len(kinds))
+        figure.legend(ncols=len(kinds), **BELOW)
     return figure
 
 
 def histograms(values: Mapping[str, np.ndarray], x_label: str, y_label: str) -> Figure:
-    """Shares of whole numbers, one panel a name, one bar a number."""
+    """Shares of integers, one panel a name, one bar an integer."""
     figure, axes = plt.subplots(1, len(values), figsize=(9.0, 2.8), sharey=True, squeeze=False)
     for axis, (name, numbers) in zip(axes[0], values.items(), strict=True):
         levels, counts = np.unique(numbers, return_counts=True)
@@ -210,20 +192,18 @@ def scatter(
     *,
     ours: Collection[str] = (),
     log_x: bool = False,
-    reference: tuple[str, float] | None = None,
+    reference: Reference | None = None,
 ) -> Figure:
-    """Points with their names beside them; diamonds in another colour for the names in `ours`."""
+    """Points with their names next to them; diamonds in another colour for the names in `ours`."""
     figure, axis = plt.subplots(figsize=(6.8, 4.2))
     for name, *point in zip(names, x, y, strict=True):
         marker, colour = ("D", VERMILION) if name in ours else ("o", BLUE)
         axis.plot(*point, marker, color=colour, markersize=5)
         axis.annotate(plain(name), point, (4, 3), textcoords="offset points", fontsize=7)
     if reference is not None:
-        axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
+        axis.axhline(reference[1], label=reference[0], **LEVEL)
         axis.legend(frameon=False)
-    axis.set(xlabel=x_label, ylabel=y_label)
-    if log_x:
-        axis.set_xscale("log")
+    axis.set(xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear")
     return figure
 
 
@@ -235,18 +215,17 @@ def calibration(answers: pd.DataFrame) -> Figure:
     """
     books = list(answers["notebook"].unique())
     width = (answers["high"] - answers["low"]).clip(lower=1e-12)
-    place = ((answers["measured"] - answers["low"]) / width).clip(-2, 3)
+    position = ((answers["measured"] - answers["low"]) / width).clip(-2, 3)
     figure, axis = plt.subplots(figsize=(6.8, 1.2 + 0.36 * len(books)))
     axis.axvspan(0, 1, color=SKY, alpha=0.25, label="the interval")
     for inside, marker, colour, name in ((True, "o", BLUE, "held"), (False, "x", VERMILION, "missed")):
         chosen = answers["inside"] == inside
         rows = [books.index(book) for book in answers["notebook"][chosen]]
-        axis.plot(place[chosen], rows, marker, color=colour, markersize=6, label=name)
+        axis.plot(position[chosen], rows, marker, color=colour, markersize=6, label=name)
     held = answers.groupby("notebook", sort=False)["inside"]
-    labels = [f"{book}: {found.sum()} of {len(found)}" for book, found in held]
-    axis.set_yticks(range(len(books)), labels)
-    axis.set(xlim=(-2.2, 3.2), ylim=(len(books) - 0.5, -0.5), xlabel="place of the measurement, in widths")
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    axis.set_yticks(range(len(books)), [f"{book}: {found.sum()} of {len(found)}" for book, found in held])
+    axis.set(xlim=(-2.2, 3.2), ylim=(len(books) - 0.5, -0.5), xlabel="position of the measurement, in widths")
+    figure.legend(ncols=3, **BELOW)
     return figure
 
 
@@ -255,7 +234,7 @@ def fronts(
     groups: Mapping[str, pd.DataFrame],
     costs: Mapping[str, str],
     y_label: str,
-    reference: tuple[str, float],
+    reference: Reference,
 ) -> Figure:
     """Column `psnr` over each cost (column: its label), a panel each: a cloud and its front, named points.
 
@@ -273,13 +252,12 @@ def fronts(
             known = group.reindex(columns=["psnr", cost]).dropna()
             axis.plot(known[cost], known["psnr"], marker, color=colour, markersize=5, label=name)
             for number, (point, row) in enumerate(known.iterrows()):
-                place, at = (5, heights[number % 2]), (row[cost], row["psnr"])
-                axis.annotate(point, at, place, textcoords="offset points", fontsize=7)
-        axis.axhline(reference[1], color=BLACK, linestyle="--", linewidth=1, label=reference[0])
+                shift, at = (5, heights[number % 2]), (row[cost], row["psnr"])
+                axis.annotate(point, at, shift, textcoords="offset points", fontsize=7)
+        axis.axhline(reference[1], label=reference[0], **LEVEL)
         axis.set(xscale="log", xlabel=label, ylabel=y_label)
         axis.margins(x=0.12, y=0.1)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, fontsize=8, **BELOW)
     return figure
 
 
@@ -290,6 +268,5 @@ def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
     picture = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1))
     for number, tile in enumerate(tiles):
         top, left = number // columns * (height + 1), number % columns * (width + 1)
-        span = np.abs(tile).max() or 1.0
-        picture[top : top + height, left : left + width] = tile / span / 2 + 0.5
+        picture[top : top + height, left : left + width] = tile / (np.abs(tile).max() or 1.0) / 2 + 0.5
     return picture

@@ -1,102 +1,115 @@
-"""Weights as files: safetensors with a model card inside, checked when read."""
+"""Tensors as files under a checksum, and networks with a model card: safetensors, checked when read."""
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 
-from helpers import DATA, StudyError, one_line
-from helpers.codec.network import CompressionConfig, CompressionNetwork
-from helpers.data.loading import ENDLESS, endless, shown
-from helpers.models import ConvolutionalNetwork, NetworkConfig
-from helpers.records import write_file
+from helpers.config import from_stored, to_stored
+from helpers.files import DATA, SPECIAL_FILE, StudyError, is_special_file, one_line, printable, write_file
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WEIGHTS = DATA / "weights"
+SHIPPED = {  # by task and space
+    ("restore", "y"): "restore_y", ("restore", "rgb"): "restore_rgb", ("imitate", "y"): "imitate_y_q10",
+    ("compress", "rgb"): "codec", ("fit", "rgb"): "fitted/start",
+}  # fmt: skip
 
 
-def save_network(network: ConvolutionalNetwork | CompressionNetwork, path: Path, card: dict) -> None:
-    """The network as float16 safetensors: half the bytes, within 0.01 dB of float32.
+def default_weights(task: str, space: str) -> Path:
+    """The shipped weights file of a task and space. Raises StudyError where there is none."""
+    if (task, space) not in SHIPPED:
+        raise StudyError(f"{task}: no weights are shipped for space {space}; name a file with --weights")
+    return WEIGHTS / f"{SHIPPED[task, space]}.safetensors"
 
-    Rounding networks stay in float32: their decisions hang on the last digits. The file's metadata
-    hold the network's configuration, the model card and a SHA-256 of all three.
-    Raises StudyError where it can't be written.
+
+def save_network(network: "nn.Module", path: Path, card: dict) -> None:
+    """Writes the network as float16 safetensors: half the bytes, within 0.01 dB of float32.
+
+    The metadata hold its configuration and the model card. Raises StudyError where it can't be written.
     """
-    half = getattr(network.config, "arrangement", None) != "rounding"
-    tensors = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu().contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    texts = {"network": json.dumps(asdict(network.config)), "card": json.dumps(card)}
-    write_file(path, save(tensors, {**texts, "sha256": digest(tensors, texts)}))
+    tensors = network.state_dict()
+    if getattr(network.config, "arrangement", None) != "rounding":  # its decisions hang on the last digits
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    write_tensors(path, tensors, {"network": json.dumps(to_stored(network.config)), "card": json.dumps(card)})
 
 
 def load_network(
-    path: Path, task: str | None = None, space: str | None = None
-) -> tuple[ConvolutionalNetwork | CompressionNetwork, dict]:
+    path: Path, network_class: type, task: str | None = None, space: str | None = None
+) -> tuple["nn.Module", dict]:
     """(network in float32 on the CPU, model card) of a weights file.
 
-    Raises StudyError, one line, where the file is missing, damaged, not this project's, or of another
-    task or space than asked for.
+    The network is of `network_class`, built from its `Config`. Raises StudyError, one line, where the file
+    is missing, damaged, not this project's, or of another task or space than asked for.
     """
-    name = shown(path)
-    if endless(path):
-        raise StudyError(f"{name}: {ENDLESS}")
+    import torch
+
+    tensors, texts = read_tensors(path, "network", "card")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except FileNotFoundError:
-        raise StudyError(f"{name}: does not exist") from None
-    except (OSError, SafetensorError, ValueError, KeyError) as error:  # a header that is no longer one
-        raise StudyError(f"{name}: is no readable safetensors file ({one_line(error)})") from None
-    if not {"network", "card", "sha256"} <= metadata.keys():
-        raise StudyError(f"{name}: was not written by this project (no network, card and sha256 inside)")
-    texts = {key: metadata[key] for key in ("network", "card")}
-    if digest(tensors, texts) != metadata["sha256"]:
-        raise StudyError(f"{name}: is damaged (its SHA-256 differs from the one written into it)")
-    try:
-        card, config = json.loads(metadata["card"]), json.loads(metadata["network"])
+        card = json.loads(texts["card"])
         for what, wanted in (("task", task), ("space", space)):
             if wanted is not None and card[what] != wanted:
-                raise StudyError(f"{name}: is of {what} {card[what]!r}, not {wanted!r}")
-        _check_shapes(config, card["task"], tensors)
-        network = build(config, card["task"])
-        network.load_state_dict(tensors)
+                raise StudyError(f"{printable(path)}: is of {what} {card[what]!r}, not {wanted!r}")
+        config = network_class.Config(**from_stored(json.loads(texts["network"])))
+        with torch.device("meta"):  # tensors without values: shapes are checked before memory is allocated
+            shapes = {name: tensor.shape for name, tensor in network_class(config).state_dict().items()}
+        if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError("its tensors have other names or shapes than its network")
+        network = network_class(config)
+        network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise StudyError(f"{name}: does not fit this version of the networks ({one_line(error)})") from None
+        reason = one_line(error)
+        raise StudyError(f"{printable(path)}: does not fit this version of the networks ({reason})") from None
     return network, card
 
 
-def _check_shapes(config: dict, task: str, tensors: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError where a configuration asks for other tensors: told before room is made for them."""
-    counts = [config.get(key, 0) for key in ("depth", "blocks", "analysis_blocks")]
-    layers = max(n for count in counts for n in (count if isinstance(count, list) else [count]))
-    if layers > max(64, len(tensors)):  # not every network has as many as its configuration says
-        raise ValueError(f"{layers} layers in {len(tensors)} tensors")
-    sizes = [config.get(key, 0) for key in ("fine", "coarse", "context")]
-    if task == "compress" and max(sizes) <= 256:  # small whatever else it says; to find out takes a second
-        return
-    with torch.device("meta"):  # where tensors have shapes and no values
-        shapes = {name: tensor.shape for name, tensor in build(config, task).state_dict().items()}
-    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
-        raise ValueError("its tensors have other names or shapes than its network")
+def write_tensors(path: Path, tensors: Mapping, texts: dict[str, str]) -> None:
+    """Writes arrays or tensors, with texts and a SHA-256 of all as metadata. StudyError where it can't."""
+    arrays = {name: _array(tensor) for name, tensor in tensors.items()}
+    write_file(path, save(arrays, {**texts, "sha256": digest(arrays, texts)}))
 
 
-def build(config: dict, task: str) -> ConvolutionalNetwork | CompressionNetwork:
-    """The untrained network of a configuration as read from a file."""
-    if task == "compress":
-        return CompressionNetwork(CompressionConfig(**config))
-    return ConvolutionalNetwork(NetworkConfig(**config))
+def read_tensors(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(arrays, texts) of a file that `write_tensors` wrote with at least the texts of these names.
+
+    Raises StudyError, one line, where it is missing, unreadable, damaged, or lacks one of the texts.
+    """
+    if is_special_file(path):
+        raise StudyError(f"{printable(path)}: {SPECIAL_FILE}")
+    try:
+        with safe_open(path, "np") as file:
+            texts = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}
+    except FileNotFoundError:
+        raise StudyError(f"{printable(path)}: does not exist") from None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = one_line(error)  # of a header that is no longer one, too
+        raise StudyError(f"{printable(path)}: is no readable safetensors file ({reason})") from None
+    if not {*names, "sha256"} <= texts.keys():
+        listed = f"{', '.join(names)} and sha256"
+        raise StudyError(f"{printable(path)}: was not written by this project (no {listed} inside)")
+    sha256 = texts.pop("sha256")
+    if digest(arrays, texts) != sha256:
+        raise StudyError(f"{printable(path)}: is damaged (its SHA-256 differs from the one written into it)")
+    return arrays, texts
 
 
-def digest(tensors: dict[str, torch.Tensor], texts: dict[str, str] | None = None) -> str:
-    """SHA-256 of texts, and of the names, shapes, dtypes and values of tensors."""
+def digest(tensors: Mapping, texts: dict[str, str] | None = None) -> str:
+    """SHA-256 of texts, and of the names, shapes, types and values of arrays or torch tensors."""
     found = hashlib.sha256(json.dumps(texts or {}, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        array = _array(tensor)
+        found.update(f"{name} {array.shape} torch.{array.dtype}".encode() + array.tobytes())
     return found.hexdigest()
+
+
+def _array(tensor) -> np.ndarray:
+    array = tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().numpy()
+    return np.ascontiguousarray(array) if array.ndim else array

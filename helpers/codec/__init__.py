@@ -1,1 +1,1 @@
-"""The codec: its networks, its entropy model, and pictures as bytes."""
+"""Two codecs and their file format: `trained` once for all pictures, `fitted` to each picture."""

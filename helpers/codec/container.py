@@ -11,7 +11,7 @@
     15-          for each of ICC, EXIF, alpha whose flag is set: its length, four bytes
     ...          ICC profile, EXIF, alpha (a PNG file of the plane), in this order
     ...          the latent, to the end but four bytes; of a fitted file its networks before it
-                 (helpers/fitted/payload.py)
+                 (helpers/codec/fitted/payload.py)
     last four    CRC-32 of all bytes before
 
 Every bit of the file is under the CRC-32: a range coder has no checks of its own and would decode a
@@ -21,14 +21,16 @@ damaged stream to another picture.
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
-from helpers import StudyError
+from helpers.files import StudyError
 
 MAGIC, VERSION = b"NPIC", 1
 FIXED = struct.Struct("<4sBBB4sHH")
 GREY, PARTS, FITTED = 1, {"icc": 2, "exif": 4, "alpha": 8}, 16
 MOST_PIXELS = 50_000_000  # a forged size must not fill the memory
 ENDING = ".npic"
+DEFAULT_RATE = 32  # of 0 (smallest files) to 63
 
 
 class CodecError(StudyError):
@@ -52,13 +54,11 @@ class Container:
 
     def to_bytes(self) -> bytes:
         """The whole file."""
-        parts = {name: getattr(self, name) for name in PARTS}
-        flags = GREY * self.grey | FITTED * self.fitted
-        flags |= sum(PARTS[name] for name, part in parts.items() if part)
-        head = FIXED.pack(
-            MAGIC, VERSION, flags, self.rate, self.model, self.width - 1, self.height - 1
-        ) + b"".join(struct.pack("<I", len(part)) for part in parts.values() if part)
-        body = head + b"".join(parts.values()) + self.latent
+        parts = {name: getattr(self, name) for name in PARTS if getattr(self, name)}
+        flags = GREY * self.grey | FITTED * self.fitted | sum(PARTS[name] for name in parts)
+        fields = MAGIC, VERSION, flags, self.rate, self.model, self.width - 1, self.height - 1
+        lengths = (struct.pack("<I", len(part)) for part in parts.values())
+        body = b"".join((FIXED.pack(*fields), *lengths, *parts.values(), self.latent))
         return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -68,8 +68,7 @@ def read(data: bytes) -> Container:
         raise CodecError("is empty" if not data else "is no file of this codec (other first bytes)")
     if len(data) < FIXED.size + 4:
         raise CodecError(f"is cut off ({len(data)} bytes)")
-    (checksum,) = struct.unpack("<I", data[-4:])
-    if zlib.crc32(data[:-4]) != checksum:
+    if zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
         raise CodecError("is damaged or cut off (its CRC-32 differs)")
     _, version, flags, rate, model, width, height = FIXED.unpack_from(data)
     width, height = width + 1, height + 1
@@ -79,17 +78,13 @@ def read(data: bytes) -> Container:
         raise CodecError(f"has rate {rate} and flags {flags}, which version 1 does not know")
     if width * height > MOST_PIXELS:
         raise CodecError(f"claims {width}x{height} pixels; at most {MOST_PIXELS:,} are decoded")
-    place, parts, sizes = FIXED.size, {}, {}
-    for name, flag in PARTS.items():
-        if flags & flag:
-            if place + 4 > len(data) - 4:
-                raise CodecError("has lengths that lead past its end")
-            (sizes[name],) = struct.unpack_from("<I", data, place)
-            place += 4
-    for name, size in sizes.items():
-        parts[name] = data[place : place + size]
-        place += size
-    if place > len(data) - 4:
+    names = [name for name, flag in PARTS.items() if flags & flag]
+    first, end = FIXED.size + 4 * len(names), len(data) - 4
+    if first <= end:
+        sizes = struct.unpack_from(f"<{len(names)}I", data, FIXED.size)
+        starts = list(accumulate(sizes, initial=first))
+    if first > end or starts[-1] > end:
         raise CodecError("has lengths that lead past its end")
-    fitted = bool(flags & FITTED)
-    return Container(width, height, rate, model, data[place:-4], bool(flags & GREY), **parts, fitted=fitted)
+    parts = {name: data[one:other] for name, (one, other) in zip(names, pairwise(starts), strict=True)}
+    parts |= {"grey": bool(flags & GREY), "fitted": bool(flags & FITTED)}
+    return Container(width, height, rate, model, data[starts[-1] : end], **parts)

@@ -1,9 +1,8 @@
-"""Any picture file to one array, by its content and by stated rules."""
+"""Any picture file to one uint8 array, by its content and by stated rules."""
 
 import contextlib
 import logging
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,29 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from helpers import StudyError, one_line
+from helpers.files import SPECIAL_FILE, StudyError, is_special_file, one_line, printable
 
 
 class ImageError(StudyError):
     """A picture that can't be read; the text names the file and the reason."""
 
 
-def shown(path: str | Path) -> str:
-    r"""The path as messages show it: one line, characters that can't be printed as \n, \x1b, \udcff."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
-
-
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs and raises is told twice
-ENDLESS = "is a pipe or a device, not a file"
-
-
-def endless(path: Path) -> bool:
-    """Whether a path leads to a pipe, a device or a socket: reading it could wait or go on for ever."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):  # whoever reads it tells
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs and raises is reported twice
 
 
 def load_image(path: str | Path) -> np.ndarray:
@@ -45,11 +29,10 @@ def load_image(path: str | Path) -> np.ndarray:
     - 1-bit and 8-bit grey stay grey; 16-bit grey is scaled by 255/65535 and rounded;
     - palette, CMYK, YCbCr, LAB and 16-bit colour become 8-bit RGB as Pillow converts them
       (embedded colour profiles are not applied);
-    - transparency is laid over white;
-    - of an animation the first frame counts.
+    - transparency is laid over white; of an animation the first frame counts.
 
     Raises ImageError where the file is missing, empty, truncated, no file or no picture, PostScript (a
-    program, which Pillow would have run), of floating-point pixels, or larger than Pillow's limit against
+    program, which Pillow would run), of floating-point pixels, or larger than Pillow's limit against
     decompression bombs.
     """
     with opened(path) as picture:
@@ -59,7 +42,7 @@ def load_image(path: str | Path) -> np.ndarray:
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
     """A Pillow picture, decoded; whatever goes wrong until the block ends is raised as ImageError."""
-    path, name = Path(path), shown(path)
+    path, name = Path(path), printable(path)
     try:
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
@@ -68,8 +51,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: can't be read ({getattr(error, 'strerror', error)})") from None
     if path.is_dir():
         raise ImageError(f"{name}: is a folder, not a picture")
-    if endless(path):
-        raise ImageError(f"{name}: {ENDLESS}")
+    if is_special_file(path):
+        raise ImageError(f"{name}: {SPECIAL_FILE}")
     if size == 0:
         raise ImageError(f"{name}: is empty (0 bytes)")
     try:
@@ -85,18 +68,17 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = Image.MAX_IMAGE_PIXELS
-        raise ImageError(f"{name}: has more than {limit:,} pixels, Pillow's limit") from None
+        most = f"{Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit"
+        raise ImageError(f"{name}: has more than {most}") from None
     except Image.UnidentifiedImageError:
         raise ImageError(f"{name}: is not a picture that Pillow can read") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
-        reason = one_line(error) or type(error).__name__
-        raise ImageError(f"{name}: can't be read ({reason})") from None
+        raise ImageError(f"{name}: can't be read ({one_line(error) or type(error).__name__})") from None
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """While it lasts nothing reaches stderr, where libtiff tells, past Python, what is raised anyway."""
+    """While it lasts nothing reaches stderr, where libtiff writes, past Python, what is raised anyway."""
     with open(os.devnull, "wb") as nowhere, contextlib.ExitStack() as at_the_end:
         with contextlib.suppress(OSError):  # a process may have no stderr
             kept = os.dup(2)
@@ -121,13 +103,8 @@ def to_array(picture: Image.Image) -> np.ndarray:
         grey += 128
         grey //= 257  # grey * 255 / 65535, rounded
         return grey.astype(np.uint8)
+    grey = picture.mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
-        grey = picture.mode in ("1", "L", "LA", "La")
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture).convert("L" if grey else "RGB")
-    elif picture.mode in ("1", "L"):
-        picture = picture.convert("L")
-    else:
-        picture = picture.convert("RGB")
-    return np.array(picture)
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("L" if grey else "RGB"))

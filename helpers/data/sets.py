@@ -1,4 +1,4 @@
-"""Image sets: photographs by name or folder, one scene each, with the versions that lie beside them."""
+"""Image sets: photographs by name or folder, one scene each, with the versions that lie next to them."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from helpers import DATA, StudyError
-from helpers.data.loading import ImageError, endless, load_image, shown
+from helpers.data.loading import ImageError, load_image
+from helpers.files import DATA, StudyError, is_special_file, printable
 
 SAMPLES = (
     "astronaut", "coffee", "motorcycle_left", "chelsea",  # colour
@@ -24,7 +24,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Scene:
-    """One photographed scene: its reference picture and compressed versions of it, if there are any."""
+    """One photographed scene: its reference picture, and compressed versions of it if there are any."""
 
     name: str
     path: Path
@@ -70,8 +70,8 @@ def open_set(where: str | Path) -> ImageSet:
     """The image set `samples`, `live1`, or that of a folder in one of three layouts.
 
     - flat: a folder of reference pictures;
-    - course: `refimgs/` beside `qf10/ ... qf90/`, whose files carry the references' names;
-    - live: `refimgs/` beside `jpeg/info.txt` (LIVE release 2), lines `source destination bits-per-pixel`.
+    - course: `refimgs/` next to `qf10/ ... qf90/`, whose files carry the references' names;
+    - live: `refimgs/` next to `jpeg/info.txt` (LIVE release 2), lines `source destination bits-per-pixel`.
 
     Files are recognised by content; what is neither a picture nor named like one is passed over.
     Raises StudyError, one line, where there is nothing to read or `info.txt` is broken.
@@ -82,13 +82,10 @@ def open_set(where: str | Path) -> ImageSet:
         folder = Path(skimage.data.__file__).parent
         scenes = tuple(Scene(name, folder / f"{name}.png") for name in sorted(SAMPLES))
         return ImageSet("samples", scenes, "samples")
-    if where == "live1":
-        folder = live1_folder()
-        if folder is None:
-            raise StudyError("live1: not here; run `python -m helpers data live1` or set LIVE1_DIR")
-        return ImageSet("live1", *_read_folder(folder))
-    folder = Path(where)
-    return ImageSet(folder.resolve().name, *_read_folder(folder))
+    folder = live1_folder() if where == "live1" else Path(where)
+    if folder is None:
+        raise StudyError("live1: not here; run `python -m helpers data live1` or set LIVE1_DIR")
+    return ImageSet("live1" if where == "live1" else folder.resolve().name, *_read_folder(folder))
 
 
 def default_set() -> ImageSet:
@@ -97,26 +94,22 @@ def default_set() -> ImageSet:
 
 
 def live1_folder() -> Path | None:
-    """Folder of LIVE1: $LIVE1_DIR, then data/live1 if it is there, else None.
-
-    Raises StudyError if LIVE1_DIR is set and is not a folder.
-    """
-    named = os.environ.get("LIVE1_DIR")
+    """Folder of LIVE1: $LIVE1_DIR (StudyError if it is no folder), or data/live1 if it is there, or None."""
+    named, folder = os.environ.get("LIVE1_DIR"), DATA / "live1"
+    if named and not Path(named).is_dir():
+        raise StudyError(f"LIVE1_DIR: {printable(named)} is not a folder")
     if named:
-        if not Path(named).is_dir():
-            raise StudyError(f"LIVE1_DIR: {shown(named)} is not a folder")
         return Path(named)
-    folder = DATA / "live1"
-    return folder if folder.is_dir() and any(folder.glob("*.bmp")) else None
+    return folder if any(folder.glob("*.bmp")) else None
 
 
 def split(images: ImageSet, fold: int) -> tuple[list[str], list[str], list[str]]:
     """Names of the training, validation and test scenes of one of five folds, disjoint.
 
-    The test part of fold k is part k, validation is part k + 1, training is the rest, so that over
-    five folds every scene is judged once. The parts of `live1` and `samples` are fixed in
-    data/splits.json; other sets (also a folder of that name with other scenes in it) are dealt out
-    in the order of their names.
+    The test part of fold k is part k, validation is part k + 1, training is the rest, so that over five
+    folds every scene is judged once. The parts of `live1` and `samples` are fixed in data/splits.json;
+    other sets (also a folder of that name with other scenes in it) are dealt out in the order of names.
+    Raises ValueError for another fold.
     """
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold is {fold}; there are folds 0 to {FOLDS - 1}")
@@ -133,10 +126,11 @@ def split(images: ImageSet, fold: int) -> tuple[list[str], list[str], list[str]]
 def _read_folder(folder: Path) -> tuple[tuple[Scene, ...], str]:
     try:
         if not folder.is_dir():
-            raise StudyError(f"{shown(folder)}: {'is not a folder' if folder.exists() else 'does not exist'}")
+            problem = "is not a folder" if folder.exists() else "does not exist"
+            raise StudyError(f"{printable(folder)}: {problem}")
         return _read_layout(folder)
     except OSError as error:  # no permission, a name too long
-        raise StudyError(f"{shown(folder)}: can't be read ({error.strerror})") from None
+        raise StudyError(f"{printable(folder)}: can't be read ({error.strerror})") from None
 
 
 def _read_layout(folder: Path) -> tuple[tuple[Scene, ...], str]:
@@ -144,18 +138,15 @@ def _read_layout(folder: Path) -> tuple[tuple[Scene, ...], str]:
     if not references.is_dir():
         paths = _pictures(folder)
         taken = Counter([p.stem for p in paths] + [p.name for p in paths if p.suffix])
-        names = [p.stem if taken[p.stem] == 1 else p.name for p in paths]  # a.png beside a.jpg, or a.png.gif
+        names = [p.stem if taken[p.stem] == 1 else p.name for p in paths]  # a.png next to a.jpg, or a.png.gif
         return tuple(map(Scene, names, paths)), "flat"
     paths = _pictures(references)
     if (folder / "jpeg" / "info.txt").is_file():
         versions = _live_versions(folder / "jpeg" / "info.txt")
         return tuple(Scene(p.stem, p, versions.get(p.name, {})) for p in paths), "live"
-    versions = {path.stem: {} for path in paths}
-    for quality in range(10, 100, 10):
-        if (folder / f"qf{quality}").is_dir():
-            for path in _pictures(folder / f"qf{quality}"):
-                if path.stem in versions:
-                    versions[path.stem][f"qf{quality}"] = path
+    qualities = [folder / f"qf{quality}" for quality in range(10, 100, 10)]
+    coded = {one.name: {p.stem: p for p in _pictures(one)} for one in qualities if one.is_dir()}
+    versions = {path.stem: {q: of[path.stem] for q, of in coded.items() if path.stem in of} for path in paths}
     return tuple(Scene(path.stem, path, versions[path.stem]) for path in paths), "course"
 
 
@@ -165,21 +156,19 @@ def _live_versions(info: Path) -> dict[str, dict[str, Path]]:
     for number, line in enumerate(info.read_text(errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
+        where = f"{printable(info)}, line {number}"
         try:
             source, destination, rate = line.split()
             bits_per_pixel = float(rate)
             if not 0 <= bits_per_pixel < math.inf:
                 raise ValueError
         except ValueError:
-            raise StudyError(
-                f"{shown(info)}, line {number}: expected `source destination bits-per-pixel`, "
-                f"found {line.strip()[:80]!r}"
-            ) from None
+            found = f"found {line.strip()[:80]!r}"
+            raise StudyError(f"{where}: expected `source destination bits-per-pixel`, {found}") from None
         if not (info.parent / destination).is_file():
-            raise StudyError(f"{shown(info)}, line {number}: {shown(destination)} is not beside it")
+            raise StudyError(f"{where}: {printable(destination)} is not beside it")
         if bits_per_pixel > 0:
-            label = f"{bits_per_pixel:g}bpp"
-            versions.setdefault(source, {})[label] = info.parent / destination
+            versions.setdefault(source, {})[f"{bits_per_pixel:g}bpp"] = info.parent / destination
     return versions
 
 
@@ -192,12 +181,12 @@ def _pictures(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not os.path.isdir(p))
     pictures = [p for p in files if p.suffix.lower() in named or _looks_like_picture(p)]
     if not pictures:
-        raise StudyError(f"{shown(folder)}: holds no pictures")
+        raise StudyError(f"{printable(folder)}: holds no pictures")
     return pictures
 
 
 def _looks_like_picture(path: Path) -> bool:
-    if endless(path):
+    if is_special_file(path):
         return False
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path):

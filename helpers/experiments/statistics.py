@@ -10,10 +10,10 @@ where s is the spread of d over scenes, and r^2 the variance that the scenes of 
 run, known from the baseline's seeds, and that of the baseline's mean; or what the setting's own folds show,
 if that is more. t = mean / SE is read with the degrees of freedom of Welch and Satterthwaite: scenes less
 one for the first term; for the second those of the baseline's seeds, or folds less one. Over all questions
-of a task the p-values are corrected by Holm's step-down method, so that the chance of even one
-false verdict is 5 %: "helps" or "hurts" where the corrected p is below 0.05, else "no evidence". Five folds
-can't tell a setting that trains wildly from a calm one whenever they happen to agree: of settings that
-change nothing but vary four times as much between runs, about one in two hundred gets a verdict.
+of a task the p-values are corrected by Holm's step-down method, so that the chance of even one false verdict
+is 5 %: "helps" or "hurts" where the corrected p is below 0.05, else "no evidence". Five folds can't tell a
+setting that trains wildly from a calm one whenever they happen to agree: of settings that change nothing but
+vary four times as much between runs, about one in two hundred gets a verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,39 +23,38 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers import StudyError
-from helpers.experiments.grid import FAMILIES, QUESTIONS, cards_of, grid, runs_of
+from helpers.experiments.grid import COST_FAMILIES, QUESTIONS, experiments_of, grid, runs_of
 from helpers.experiments.sweep import read_table
+from helpers.files import StudyError
 
 ALPHA = 0.05
 COMPARABLE = 0.15  # costs closer than this share are equal; seconds of equal work vary by as much
 CALM = 0.2  # dB: a setting no further from the baseline trains about as calmly
-MEASURES = {"restore": "psnr", "imitate": "psnr", "compress": "score"}  # more is better
+COSTS = ["parameters", "macs_per_pixel", "seconds", "steps", "pixels"]
+JUDGED_BY = {"restore": "psnr", "imitate": "psnr", "compress": "score"}  # more is better
 COLUMNS = ["setting", "factor", "difference", "low", "high", "p", "verdict"]
 
 
 def load(task: str) -> pd.DataFrame:
-    """A row a run and test scene of a task: setting, factor, fold, costs, scene, MEASURES (psnr in dB), ssim.
+    """A row a run and test scene of a task: setting, factor, fold, costs, scene, psnr (dB), ssim, score.
 
     A run that diverged has one row, without measures.
     """
-    runs, scenes = read_table("runs"), read_table("scenes")
     names = [
-        {"key": run.key(), "setting": card.name, "factor": card.factor, "fold": run.fold}
-        for card in cards_of(task).values()
-        for run in runs_of(task, card)
+        {"key": run.key(), "setting": one.name, "factor": one.factor, "fold": run.fold}
+        for one in experiments_of(task).values()
+        for run in runs_of(task, one)
     ]
-    columns = ["key", "parameters", "macs_per_pixel", "seconds", "steps", "pixels", "diverged"]
-    found = pd.DataFrame(names).merge(runs[columns], on="key")
-    return found.merge(scenes, on="key", how="left")
+    runs = pd.DataFrame(names).merge(read_table("runs")[["key", *COSTS, "diverged"]], on="key")
+    return runs.merge(read_table("scenes"), on="key", how="left")
 
 
 def curves(task: str, settings: Sequence[str]) -> dict[str, tuple[list[int], list[float]]]:
     """(steps, PSNR in dB on training patches, mean over folds) of each setting."""
-    cards, table = cards_of(task), read_table("curves").set_index("key")
+    experiments, table = experiments_of(task), read_table("curves").set_index("key")
     found = {}
     for name in settings:
-        keys = [run.key() for run in runs_of(task, cards[name])]
+        keys = [run.key() for run in runs_of(task, experiments[name])]
         mean = table.loc[table.index.isin(keys)].groupby("step")["psnr"].mean()
         found[name] = (mean.index.tolist(), mean.tolist())
     return found
@@ -92,15 +91,12 @@ def effects(table: pd.DataFrame, measure: str = "psnr") -> pd.DataFrame:
     `table` is that of `load`; differences are in the unit of the measure. A setting of which a run
     diverged has the verdict "diverged" and no difference; one that lacks runs is left out.
     """
-    rows = []
-    luck, base = noise(table, measure), baseline(table, measure)
-    for (setting, factor), found in table[table["factor"] != "seed"].groupby(
-        ["setting", "factor"], sort=False
-    ):
-        if found["fold"].nunique() < base.index.unique("fold").size:
-            continue
-        differences = found.set_index(["fold", "scene"])[measure] - base
-        rows.append({"setting": setting, "factor": factor, **interval(differences, luck)})
+    luck, base, rows = noise(table, measure), baseline(table, measure), []
+    settings = table[table["factor"] != "seed"].groupby(["setting", "factor"], sort=False)
+    for (setting, factor), found in settings:
+        if found["fold"].nunique() == base.index.unique("fold").size:
+            differences = found.set_index(["fold", "scene"])[measure] - base
+            rows.append({"setting": setting, "factor": factor, **interval(differences, luck)})
     return with_verdicts(pd.DataFrame(rows, columns=[*COLUMNS, "error"]))
 
 
@@ -114,9 +110,7 @@ def contrast(table: pd.DataFrame, weights: Mapping[str, float], measure: str = "
     return interval(differences, luck._replace(variance=variance, seeds=np.inf))
 
 
-def interaction(
-    table: pd.DataFrame, pair: str, parts: Sequence[str], measure: str = "psnr"
-) -> dict[str, float]:
+def interaction(table: pd.DataFrame, pair: str, parts: Sequence[str], measure: str = "psnr") -> dict:
     """`interval` of what two changes at once, `pair`, do beyond the sum of what each does, `parts`."""
     return contrast(table, {pair: 1, **dict.fromkeys(parts, -1), "baseline": len(parts) - 1}, measure)
 
@@ -129,8 +123,7 @@ def interval(differences: pd.Series, luck: Noise) -> dict[str, float]:
     if differences.isna().any():
         return dict.fromkeys(("difference", "low", "high", "p", "error"), np.nan)
     folds = differences.groupby("fold")
-    within = folds.var(ddof=1).mean()
-    own = folds.mean().var(ddof=1) - within / folds.size().mean()
+    own = folds.mean().var(ddof=1) - folds.var(ddof=1).mean() / folds.size().mean()
     shared, freedom = (luck.shared(), luck.freedom) if own < luck.shared() else (own, folds.ngroups - 1)
     terms = np.array([differences.var(ddof=1) / len(differences), shared / folds.ngroups])
     error = float(np.sqrt(terms.sum()))
@@ -180,50 +173,43 @@ def smallest_readable(table: pd.DataFrame) -> float:
 def at_equal_cost(table: pd.DataFrame, cost: str, measure: str = "psnr") -> pd.DataFrame:
     """setting, ratio of costs, and `effects` against a baseline that was given the same cost.
 
-    `cost` is a key of FAMILIES: MACs are bought with width, training seconds with steps. The baseline of
+    `cost` is a key of COST_FAMILIES: MACs are bought with width, training seconds with steps. The baseline of
     equal cost is read off, scene by scene, between the two members of that family whose logarithms of
     cost lie on both sides. Settings of equal cost, of the family itself, or beyond it are left out.
     """
     single = noise(table, measure)._replace(seeds=1)  # the rival stands between single runs
     table = table.assign(setting=table["setting"].where(table["factor"] != "seed", "baseline"))
     costs = table.groupby("setting", sort=False)[cost].mean()
-    members = table[(table["setting"] == "baseline") | (table["factor"] == FAMILIES[cost])]
+    members = table[(table["setting"] == "baseline") | (table["factor"] == COST_FAMILIES[cost])]
     values = members.groupby(["fold", "scene", "setting"])[measure].mean().unstack()
     values = values[costs[values.columns].sort_values().index]
-    logs = np.log(costs[values.columns].to_numpy())
-    rows = []
+    logs, rows = np.log(costs[values.columns].to_numpy()), []
     for setting, found in table[~table["setting"].isin(values.columns)].groupby("setting", sort=False):
         ratio, at = costs[setting] / costs["baseline"], np.log(costs[setting])
-        outside = not logs[0] <= at <= logs[-1]
-        if abs(ratio - 1) <= COMPARABLE or outside or found["diverged"].any():
+        if abs(ratio - 1) <= COMPARABLE or not logs[0] <= at <= logs[-1] or found["diverged"].any():
             continue
         right = int(np.clip(np.searchsorted(logs, at), 1, len(logs) - 1))
         share = (at - logs[right - 1]) / (logs[right] - logs[right - 1])
         equal = values.iloc[:, right - 1] * (1 - share) + values.iloc[:, right] * share
-        difference = found.set_index(["fold", "scene"])[measure] - equal
-        rows.append({"setting": setting, "ratio": ratio, **interval(difference, single)})
+        differences = found.set_index(["fold", "scene"])[measure] - equal
+        rows.append({"setting": setting, "ratio": ratio, **interval(differences, single)})
     columns = [name for name in (*COLUMNS, "ratio", "error") if name != "factor"]
     return with_verdicts(pd.DataFrame(rows, columns=columns))
 
 
-def card_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Every card with its question, line, prediction, result and cost.
-
-    Raises StudyError, which names the card, where one has no record.
-    """
-    result = effects(table, MEASURES[task]).set_index("setting")
-    costs = table.groupby("setting")[["parameters", "macs_per_pixel", "seconds", "steps", "pixels"]].mean()
-    rows = []
-    for card in (card for card in cards_of(task).values() if card.factor != "seed"):
-        if card.name not in result.index:
+def experiment_table(task: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Every experiment: question, line, prediction, result, cost. Raises StudyError if one has no record."""
+    result = effects(table, JUDGED_BY[task]).set_index("setting")
+    costs, rows = table.groupby("setting")[COSTS].mean(), []
+    for name, one in experiments_of(task).items():
+        if one.factor == "seed":
+            continue
+        if name not in result.index:
             words = "has no record of each fold; `python -m helpers ablate --mode full` makes them"
-            raise StudyError(f"card {card.name!r} of {task} {words}")
-        found = result.loc[card.name]
-        rows.append(
-            {"card": card.name, "question": QUESTIONS[card.factor], "changed": card.line()}
-            | {"predicted": card.prediction, **found[["difference", "low", "high", "verdict"]]}
-            | costs.loc[card.name].to_dict()
-        )
+            raise StudyError(f"experiment {name!r} of {task} {words}")
+        asked = {"experiment": name, "question": QUESTIONS[one.factor], "changed": one.line()}
+        found = result.loc[name, ["difference", "low", "high", "verdict"]]
+        rows.append({**asked, "predicted": one.prediction, **found, **costs.loc[name]})
     return pd.DataFrame(rows)
 
 
@@ -233,24 +219,20 @@ def as_text(rows: pd.DataFrame) -> list[str]:
     return ["-" if np.isnan(row).any() else "{:+.2f} ({:+.2f} to {:+.2f})".format(*row) for row in columns]
 
 
-def cards_as_text(cards: pd.DataFrame, unit: str = "PSNR, dB") -> pd.DataFrame:
-    """Rows of `card_table` to be read: the one line changed, predicted, budget, found, verdict and cost."""
-    return pd.DataFrame(
-        {
-            "changed": cards["changed"],
-            "predicted": cards["predicted"].replace("", "(seen in a trial)"),
-            "budget": [
-                f"{steps:,.0f} steps, {pixels / 1e6:.1f} megapixels"
-                for steps, pixels in zip(cards["steps"], cards["pixels"], strict=True)
-            ],
-            unit: as_text(cards),
-            "verdict": cards["verdict"],
-            "parameters": cards["parameters"].map("{:,.0f}".format),
-            "MAC a pixel": cards["macs_per_pixel"].map("{:,.0f}".format),
-            "seconds": cards["seconds"].map("{:.1f}".format),
-        },
-        index=cards.index,
-    )
+def experiments_as_text(table: pd.DataFrame, unit: str = "PSNR, dB") -> pd.DataFrame:
+    """An `experiment_table` to be read: the one line changed, predicted, budget, found, verdict and cost."""
+    budgets = zip(table["steps"], table["pixels"] / 1e6, strict=True)
+    columns = {
+        "changed": table["changed"],
+        "predicted": table["predicted"].replace("", "(seen in a trial)"),
+        "budget": [f"{steps:,.0f} steps, {pixels:.1f} megapixels" for steps, pixels in budgets],
+        unit: as_text(table),
+        "verdict": table["verdict"],
+        "parameters": table["parameters"].map("{:,.0f}".format),
+        "MAC a pixel": table["macs_per_pixel"].map("{:,.0f}".format),
+        "seconds": table["seconds"].map("{:.1f}".format),
+    }
+    return pd.DataFrame(columns, index=table.index)
 
 
 def provenance() -> dict:

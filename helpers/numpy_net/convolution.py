@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from helpers import StudyError
+from helpers.files import StudyError
 from helpers.numpy_net import winograd
 from helpers.numpy_net.parts import Initial, Layer, he
 
@@ -28,33 +28,23 @@ class Conv2d(Layer):
         initial: Initial = he,
         dtype: type = np.float32,
     ) -> None:
-        super().__init__()
+        channels, steps = f"{in_channels} -> {out_channels}", f"stride {stride}, padding {padding}"
+        super().__init__(f"({channels}, {kernel}x{kernel}, {steps})")
         if min(in_channels, out_channels, kernel, stride) < 1 or padding < 0:
-            raise StudyError(
-                f"Conv2d: channels {in_channels} -> {out_channels}, kernel {kernel} and stride {stride} "
-                f"must be positive, padding {padding} not negative"
-            )
+            positive = f"channels {channels}, kernel {kernel} and stride {stride}"
+            raise StudyError(f"Conv2d: {positive} must be positive, padding {padding} not negative")
         self.channels, self.kernel, self.stride, self.padding = in_channels, kernel, stride, padding
         self.takes = f"(N, H, W, {in_channels})"
-        shape = (kernel, kernel, in_channels, out_channels)
-        self.parameters = {
-            "weight": np.array(initial(shape, rng), dtype, order="C"),
-            "bias": np.zeros(out_channels, dtype),
-        }
+        weight = np.array(initial((kernel, kernel, in_channels, out_channels), rng), dtype, order="C")
+        self.parameters = {"weight": weight, "bias": np.zeros(out_channels, dtype)}
         self._fast = (kernel, stride, padding) == (3, 1, 1)
-
-    def __str__(self) -> str:
-        k, outputs = self.kernel, len(self.parameters["bias"])
-        return f"Conv2d({self.channels} -> {outputs}, {k}x{k}, stride {self.stride}, padding {self.padding})"
 
     def _check(self, x: np.ndarray) -> None:
         super()._check(x)
-        padded = [side + 2 * self.padding for side in x.shape[1:3]]
-        if min(padded) < self.kernel:
-            raise StudyError(
-                f"{self}: got shape {x.shape}, {padded[0]}x{padded[1]} when padded, "
-                f"takes at least {self.kernel}x{self.kernel}, its kernel"
-            )
+        height, width = (side + 2 * self.padding for side in x.shape[1:3])
+        if min(height, width) < self.kernel:
+            takes = f"takes at least {self.kernel}x{self.kernel}, its kernel"
+            raise StudyError(f"{self}: got shape {x.shape}, {height}x{width} when padded, {takes}")
 
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         weight, bias = self.parameters["weight"], self.parameters["bias"]
@@ -89,7 +79,7 @@ class Conv2d(Layer):
         return self._input_gradient(gradient) if to_input else None
 
     def _input_gradient(self, gradient: np.ndarray) -> np.ndarray:
-        """Every window's share of the gradient, added up where the windows lay."""
+        """Every window's share of the gradient, added up where the windows were."""
         s, p, (height, width) = self.stride, self.padding, gradient.shape[1:3]
         whole = np.zeros_like(self._padded)
         for u in range(self.kernel):
@@ -103,9 +93,6 @@ class Conv2d(Layer):
         x, k, s = self._padded, self.kernel, self.stride
         n, height, width, channels = x.shape
         per_image, per_row, per_pixel, per_value = x.strides
-        return as_strided(
-            x,
-            (n, (height - k) // s + 1, (width - k) // s + 1, k, k * channels),
-            (per_image, s * per_row, s * per_pixel, per_row, per_value),
-            writeable=False,
-        )
+        shape = (n, (height - k) // s + 1, (width - k) // s + 1, k, k * channels)
+        strides = (per_image, s * per_row, s * per_pixel, per_row, per_value)
+        return as_strided(x, shape, strides, writeable=False)

@@ -1,22 +1,12 @@
 """Weights of a NumPy network as one .npz file: plain arrays, nothing that could run."""
 
 import io
-import tokenize
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from helpers import StudyError, one_line
-from helpers.data.loading import ENDLESS, endless, shown
+from helpers.files import StudyError, one_line, printable, write_file
 from helpers.numpy_net.parts import Layer
-from helpers.records import write_file
-
-UNREADABLE = (  # what a damaged archive raises, member by member
-    ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, MemoryError, tokenize.TokenError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def save(network: Layer, path: Path | str) -> None:
@@ -31,28 +21,23 @@ def load(network: Layer, path: Path | str) -> None:
 
     Raises StudyError for a file that can't be read, isn't whole, or is another network's.
     """
-    path = Path(path)
-    if endless(path):
-        raise StudyError(f"{shown(path)}: {ENDLESS}")
+    name, targets = printable(path), {**network.parameters, **network.state}
     try:
-        with path.open("rb") as stream, np.lib.npyio.NpzFile(stream) as file:  # refuses what could run code
+        with Path(path).open("rb") as stream, np.load(stream) as file:  # refuses what could run code
             arrays = dict(file)
         layers = str(arrays.pop("layers"))
     except OSError as error:
-        raise StudyError(f"{shown(path)}: can't be read ({error.strerror})") from None
-    except UNREADABLE as error:
-        reason = one_line(error)
-        raise StudyError(f"{shown(path)}: not a whole weights file ({reason})") from None
+        raise StudyError(f"{name}: can't be read ({error.strerror})") from None
+    except Exception as error:  # what a damaged archive raises, from zlib's errors to a tokenizer's
+        raise StudyError(f"{name}: not a whole weights file ({one_line(error)})") from None
     if layers != str(network):
-        found = " ".join(layers.split())[:300]
-        raise StudyError(f"{shown(path)}: weights of {found}; takes those of {network}")
-    targets = {**network.parameters, **network.state}
-    for name, target in targets.items():
-        found = arrays.get(name)
-        if not isinstance(found, np.ndarray) or found.shape != target.shape or found.dtype != target.dtype:
-            got = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "no array"
-            raise StudyError(f"{shown(path)}: {name} is {got}; takes {target.dtype} {target.shape}")
+        raise StudyError(f"{name}: weights of {' '.join(layers.split())[:300]}; takes those of {network}")
+    for key, target in targets.items():
+        found = np.asarray(arrays.get(key))
+        if (found.dtype, found.shape) != (target.dtype, target.shape):
+            got = f"{found.dtype} {found.shape}"
+            raise StudyError(f"{name}: {key} is {got}; takes {target.dtype} {target.shape}")
         if not np.isfinite(found).all():
-            raise StudyError(f"{shown(path)}: {name} holds values that are NaN or infinite")
-    for name, target in targets.items():
-        target[...] = arrays[name]
+            raise StudyError(f"{name}: {key} holds values that are NaN or infinite")
+    for key, target in targets.items():
+        target[...] = arrays[key]

@@ -1,8 +1,9 @@
-"""Activations, the dense layer, batch normalisation, dropout, other shapes."""
+"""Activations, the dense layer, batch normalisation, dropout."""
 
 import numpy as np
+from numpy.random import Generator
 
-from helpers import StudyError
+from helpers.files import StudyError
 from helpers.numpy_net.parts import Initial, Layer, he
 
 
@@ -21,11 +22,8 @@ class LeakyReLU(Layer):
     """x where it is positive, slope x elsewhere."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        super().__init__()
+        super().__init__(f"({slope})")
         self.slope = slope
-
-    def __str__(self) -> str:
-        return f"LeakyReLU({self.slope})"
 
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         self._factor = np.where(x > 0, 1, self.slope).astype(x.dtype)
@@ -64,24 +62,14 @@ class Dense(Layer):
     dimensions = 2
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        rng: np.random.Generator,
-        initial: Initial = he,
-        dtype: type = np.float32,
+        self, inputs: int, outputs: int, rng: Generator, initial: Initial = he, dtype: type = np.float32
     ) -> None:
-        super().__init__()
+        super().__init__(f"({inputs} -> {outputs})")
         if min(inputs, outputs) < 1:
             raise StudyError(f"Dense: {inputs} -> {outputs} must be positive")
         self.channels, self.takes = inputs, f"(N, {inputs}); Flatten comes before it"
-        self.parameters = {
-            "weight": initial((inputs, outputs), rng).astype(dtype),
-            "bias": np.zeros(outputs, dtype),
-        }
-
-    def __str__(self) -> str:
-        return "Dense({} -> {})".format(*self.parameters["weight"].shape)
+        weight = initial((inputs, outputs), rng).astype(dtype)
+        self.parameters = {"weight": weight, "bias": np.zeros(outputs, dtype)}
 
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         self._x = x
@@ -95,7 +83,7 @@ class Dense(Layer):
 class BatchNorm2d(Layer):
     """Each channel to mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe and Szegedy 2015).
 
-    Running means of both statistics (of the unbiased variance) take their place outside training.
+    Outside training, running means of both statistics (of the unbiased variance) take their place.
     """
 
     dimensions = 4
@@ -103,25 +91,21 @@ class BatchNorm2d(Layer):
     def __init__(
         self, channels: int, momentum: float = 0.1, epsilon: float = 1e-5, dtype: type = np.float32
     ) -> None:
-        super().__init__()
+        super().__init__(f"({channels})")
         self.channels, self.takes = channels, f"(N, H, W, {channels}), more than one pixel when training"
         self.momentum, self.epsilon = momentum, epsilon
         self.parameters = {"scale": np.ones(channels, dtype), "shift": np.zeros(channels, dtype)}
         self.state = {"mean": np.zeros(channels, dtype), "variance": np.ones(channels, dtype)}
 
-    def __str__(self) -> str:
-        return f"BatchNorm2d({self.channels})"
-
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         mean, variance = self.state["mean"], self.state["variance"]
-        count = x.size // self.channels
         if training:
-            if count < 2:
-                raise StudyError(f"{self}: got shape {x.shape}, takes {self.takes}")
             flat = x.reshape(-1, self.channels)
+            if len(flat) < 2:
+                raise StudyError(f"{self}: got shape {x.shape}, takes {self.takes}")
             batch_mean, batch_variance = flat.mean(axis=0), flat.var(axis=0)
             mean += self.momentum * (batch_mean - mean)  # in place: `state` keeps its arrays
-            variance += self.momentum * (batch_variance * count / (count - 1) - variance)
+            variance += self.momentum * (batch_variance * len(flat) / (len(flat) - 1) - variance)
             mean, variance = batch_mean, batch_variance
         self._inverse = 1 / np.sqrt(variance + self.epsilon)
         self._normal = (x - mean) * self._inverse
@@ -129,13 +113,11 @@ class BatchNorm2d(Layer):
         return self._normal * self.parameters["scale"] + self.parameters["shift"]
 
     def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
-        axes = (0, 1, 2)
-        self.gradients = {"scale": (gradient * self._normal).sum(axes), "shift": gradient.sum(axes)}
-        inner = gradient
+        scale, shift = (gradient * self._normal).sum((0, 1, 2)), gradient.sum((0, 1, 2))
+        self.gradients = {"scale": scale, "shift": shift}
         if self._batch_counts:  # mean and variance depend on every input, too
-            count = gradient.size // self.channels
-            inner = gradient - (self.gradients["shift"] + self._normal * self.gradients["scale"]) / (count)
-        return inner * (self.parameters["scale"] * self._inverse)
+            gradient = gradient - (shift + self._normal * scale) / (gradient.size // self.channels)
+        return gradient * (self.parameters["scale"] * self._inverse)
 
 
 class Dropout(Layer):
@@ -144,15 +126,11 @@ class Dropout(Layer):
     The last `mask` can be read (Srivastava et al. 2014, in the inverted form).
     """
 
-    def __init__(self, rate: float, rng: np.random.Generator) -> None:
-        super().__init__()
+    def __init__(self, rate: float, rng: Generator) -> None:
+        super().__init__(f"({rate})")
         if not 0 <= rate < 1:
             raise StudyError(f"Dropout: rate {rate} must lie in [0, 1)")
-        self.rate, self.rng = rate, rng
-        self.mask: np.ndarray | None = None
-
-    def __str__(self) -> str:
-        return f"Dropout({self.rate})"
+        self.rate, self.rng, self.mask = rate, rng, None
 
     def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         self.mask = None
@@ -163,37 +141,3 @@ class Dropout(Layer):
 
     def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
         return gradient if self.mask is None else gradient * self.mask
-
-
-class Reshape(Layer):
-    """(N, ...) to (N, *shape)."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.shape = shape
-
-    def __str__(self) -> str:
-        return f"{type(self).__name__}{self.shape}"
-
-    def _check(self, x: np.ndarray) -> None:
-        super()._check(x)
-        if x[0].size != np.prod(self.shape):
-            raise StudyError(f"{self}: got shape {x.shape}, takes {np.prod(self.shape)} values a picture")
-
-    def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
-        self._shape = x.shape
-        return x.reshape(len(x), *self.shape)
-
-    def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
-        return gradient.reshape(self._shape)
-
-
-class Flatten(Layer):
-    """(N, ...) to (N, values)."""
-
-    def _forward(self, x: np.ndarray, training: bool) -> np.ndarray:
-        self._shape = x.shape
-        return x.reshape(len(x), -1)
-
-    def _backward(self, gradient: np.ndarray, to_input: bool) -> np.ndarray:
-        return gradient.reshape(self._shape)

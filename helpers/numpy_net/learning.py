@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers import StudyError
+from helpers.files import StudyError
 from helpers.numpy_net.parts import Layer
 
 
 def mse(output: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean squared error and its gradient by the output; both arrays of one shape."""
+    """Mean squared error and its gradient with respect to the output; both arrays of one shape."""
     difference = _difference(output, target)
     loss = float(np.vdot(difference, difference)) / difference.size
     difference *= 2 / difference.size
@@ -18,17 +18,15 @@ def mse(output: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def l1(output: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean absolute error and its gradient by the output, 0 where they are equal."""
+    """Mean absolute error and its gradient with respect to the output, 0 where both are equal."""
     difference = _difference(output, target)
-    loss = float(np.abs(difference).mean())
-    return loss, np.sign(difference) / difference.size
+    return float(np.abs(difference).mean()), np.sign(difference) / difference.size
 
 
 def _difference(output: np.ndarray, target: np.ndarray) -> np.ndarray:
     if output.shape != target.shape:  # broadcasting would make a number of it
-        raise StudyError(
-            f"loss: got an output of shape {output.shape}, takes that of the target, {target.shape}"
-        )
+        got = f"got an output of shape {output.shape}"
+        raise StudyError(f"loss: {got}, takes that of the target, {target.shape}")
     return output - target.astype(output.dtype, copy=False)
 
 
@@ -52,13 +50,10 @@ class SGD:
 class Adam:
     """Steps scaled by running means of the gradient and of its square (Kingma and Ba 2015, algorithm 1)."""
 
-    def __init__(
-        self, network: Layer, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8
-    ) -> None:
+    def __init__(self, network: Layer, betas: tuple = (0.9, 0.999), epsilon: float = 1e-8) -> None:
         self.network, self.betas, self.epsilon, self.steps = network, betas, epsilon, 0
-        self._means = {
-            name: (np.zeros_like(value), np.zeros_like(value)) for name, value in network.parameters.items()
-        }
+        named = network.parameters.items()
+        self._means = {name: (np.zeros_like(value), np.zeros_like(value)) for name, value in named}
 
     def step(self, learning_rate: float) -> None:
         """Moves the network's parameters, in place."""
@@ -90,17 +85,17 @@ def schedule_factor(schedule: str, step: int, steps: int, warm_up: int = 0) -> f
 
 
 def numerical_gradient(function: Callable[[], float], array: np.ndarray, epsilon: float = 1e-6) -> np.ndarray:
-    """The gradient of function() by each entry of a float64 array it reads: central differences.
+    """The gradient of function() with respect to a float64 array it reads, by central differences.
 
     Two calls an entry, each with the entry moved by epsilon; the array is left as it was.
     """
     gradient = np.empty_like(array)
-    for place in np.ndindex(array.shape):
-        kept = array[place]
-        array[place] = kept + epsilon
+    for entry in np.ndindex(array.shape):
+        kept = array[entry]
+        array[entry] = kept + epsilon
         above = function()
-        array[place] = kept - epsilon
+        array[entry] = kept - epsilon
         below = function()
-        array[place] = kept
-        gradient[place] = (above - below) / (2 * epsilon)
+        array[entry] = kept
+        gradient[entry] = (above - below) / (2 * epsilon)
     return gradient

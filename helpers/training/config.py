@@ -1,19 +1,10 @@
 """What a training is; read by the command line without loading torch."""
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from helpers.config import check_known, check_range, check_types
 
 TASKS = ("imitate", "restore", "compress")
-KINDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text"}
-
-
-def check_types(config: object) -> None:
-    """Raises ValueError for the first field of a configuration, a dataclass, that is not of its type."""
-    for field in fields(config):
-        value, kind = getattr(config, field.name), field.type
-        right = type(value) in ((int, float) if kind is float else (kind,))  # True is no whole number here
-        if kind in KINDS and not (right and (kind is not float or math.isfinite(value))):
-            raise ValueError(f"{field.name} is {value!r}; it must be {KINDS[kind]}")
 
 
 @dataclass(frozen=True)
@@ -38,28 +29,18 @@ class TrainingConfig:
 
     def __post_init__(self):
         check_types(self)
-        for name, known in (
-            ("task", TASKS),
-            ("space", ("y", "rgb")),
-            ("loss", ("mse", "l1", "ssim")),
-            ("optimizer", ("adam", "sgd")),
-            ("schedule", ("constant", "step", "plateau", "cosine")),
-            ("precision", ("float32", "bfloat16")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
-        for name in ("steps", "batch", "patch", "warm_up", "learning_rate", "gradient_clip"):
-            least = 1 if name in ("steps", "batch", "patch") else 0
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_known(self, task=TASKS, space=("y", "rgb"), loss=("mse", "l1", "ssim"))
+        check_known(self, optimizer=("adam", "sgd"), precision=("float32", "bfloat16"))
+        check_known(self, schedule=("constant", "step", "plateau", "cosine"))
+        check_range(self, ("steps", "batch", "patch"), 1)
+        check_range(self, ("warm_up", "learning_rate", "gradient_clip"), 0)
+        check_range(self, ("seed",), 0, 2**32 - 1)
         if self.task == "compress" and (self.space, self.loss) != ("rgb", "mse"):
             raise ValueError("task compress has space rgb and loss mse")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; it must lie in 0..2^32 - 1")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must lie in [0, 1)")
         if type(self.qualities) not in (tuple, list) or [*map(type, self.qualities)] != [int, int]:
-            raise ValueError(f"qualities are {self.qualities}; they must be two whole numbers")
+            raise ValueError(f"qualities are {self.qualities}; they must be two integers")
         if not 1 <= self.qualities[0] <= self.qualities[1] <= 95:
             raise ValueError(f"qualities are {self.qualities}; they must rise within 1..95")
         grid = 8 if self.space == "y" else 16  # subsampled chroma has blocks of 16 pixels

@@ -1,0 +1,1 @@
+"""The study itself: records, tables, figures, the report; what regenerates them."""
