@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import json
 import os
 import pty
 import shutil
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from helpers.weights import read_tensors
 
 ON_DISK = """
 mount -t tmpfs -o "$1" none "$2" || exit 99
@@ -195,3 +198,8 @@ def _listened(command: list[str], cwd: Path, ours: int, theirs: int, peak: Path)
     thread.join()
     os.close(ours)
     return Cost(status, b"".join(read).decode(errors="replace"), seconds, float(peak.read_text()))
+
+
+def checkpointed(path: Path, what: str = "state") -> dict:
+    """The state of a training, or what it is ("about"), in a checkpoint."""
+    return json.loads(read_tensors(path, what)[1][what])

@@ -6,16 +6,19 @@ import os
 import pytest
 import torch
 
-from helpers import bench, bench_codec, rd
 from helpers.__main__ import main
-from helpers.codec import pictures
+from helpers.codec.container import DEFAULT_RATE
 from helpers.data import open_set
 from helpers.records import read_record
+from helpers.study import bench_codec, bench_numpy
+from helpers.study import rate_distortion as rd
+from helpers.weights import default_weights
 
 
+@pytest.mark.slow
 def test_a_row_holds_the_three_times_and_their_ratio():
     for threads in (1, 2):
-        forward, step = bench.numpy_against_torch((2, 4, 8, 8), threads, repeats=4)
+        forward, step = bench_numpy.numpy_against_torch((2, 4, 8, 8), threads, repeats=4)
         assert (forward["pass"], step["pass"]) == ("forward", "step")
         for row in (forward, step):
             assert row["size"] == "2x4x8x8" and row["threads"] == threads
@@ -27,17 +30,19 @@ def test_a_row_holds_the_three_times_and_their_ratio():
 
 
 def test_the_command_prints_a_table_and_writes_the_record(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "SIZES", ((1, 2, 4, 4),))
+    monkeypatch.setattr(bench_numpy, "SIZES", ((1, 2, 4, 4),))
     for library in ("OPENBLAS", "MKL", "VECLIB", "OMP"):
         monkeypatch.setenv(f"{library}_NUM_THREADS", "1")  # the command sets them; restored afterwards
-    assert main(["bench", "numpy", "--json", str(tmp_path / "bench.json")]) == 0
+    assert main(["bench", "numpy", "--json", str(tmp_path / "bench_numpy.json")]) == 0
     shown = capsys.readouterr().out
     assert "ratio" in shown and shown.count("1x2x4x4") == 4
-    record = json.loads((tmp_path / "bench.json").read_text())
+    record = json.loads((tmp_path / "bench_numpy.json").read_text())
     assert len(record["rows"]) == 4 and record["processor"]
 
 
-shipped = pytest.mark.skipif(not pictures.DEFAULT.exists(), reason="no codec weights are shipped")
+shipped = pytest.mark.skipif(
+    not default_weights("compress", "rgb").exists(), reason="no codec weights are shipped"
+)
 
 
 @pytest.fixture
@@ -45,14 +50,15 @@ def small(monkeypatch):
     """A small picture, and two codecs, for the codec's benchmark."""
     image = open_set("samples")["coffee"].load()[100:292, 100:356]
     monkeypatch.setattr(bench_codec, "photograph", lambda: ("a cup", image))
-    monkeypatch.setattr(bench_codec, "CODECS", ("jpeg", "avif", "ours"))
+    monkeypatch.setattr(bench_codec, "BENCH_CODECS", ("jpeg", "avif", "ours"))
     return image
 
 
+@pytest.mark.slow
 @shipped
 def test_the_codecs_row_by_row_at_one_size_and_their_ratios(small):
     turns = []
-    record = bench_codec.record(lambda: turns.append(1), bench_codec.CODECS, repeats=4)
+    record = bench_codec.record(lambda: turns.append(1), bench_codec.BENCH_CODECS, repeats=4)
     assert record["picture"] == "a cup" and (record["width"], record["height"]) == (256, 192)
     rows = {row["codec"]: row for row in record["rows"]}
     assert list(rows) == ["jpeg", "avif", "ours", bench_codec.EXACT]
@@ -64,9 +70,9 @@ def test_the_codecs_row_by_row_at_one_size_and_their_ratios(small):
     exact, ours = rows[bench_codec.EXACT], rows["ours"]
     assert exact["encode"] is None and exact["encode_ratio"] is None
     assert exact["bytes"] == ours["bytes"] and exact["psnr"] == pytest.approx(ours["psnr"], abs=0.001)
-    assert ours["setting"] == pictures.DEFAULT_RATE
+    assert ours["setting"] == DEFAULT_RATE
     assert rows["jpeg"]["bytes"] == pytest.approx(ours["bytes"], rel=0.1)
-    file = rd.CODECS["avif"][1].encode(small, rows["avif"]["setting"], max_threads=1)
+    file = rd.CODERS["avif"][1].encode(small, rows["avif"]["setting"], max_threads=1)
     assert rows["avif"]["bytes"] == len(file)
     assert [row["synthesis"] for row in record["pixels"]] == ["float32"] * 4 + ["float64"] * 4
     assert record["pixels"][0]["different"] == 0
@@ -76,7 +82,7 @@ def test_the_codecs_row_by_row_at_one_size_and_their_ratios(small):
 @pytest.mark.parametrize("size", [1, 1500, 3000, 10**6])
 def test_the_nearest_setting_is_found(codec, size):
     image = open_set("samples")["coffee"].load()[100:196, 100:228]
-    settings, coder = rd.CODECS[codec]
+    settings, coder = rd.CODERS[codec]
     found = bench_codec.nearest(coder.encode, image, settings, size)
     every = range(min(settings), max(settings) + 1)
     best = min(abs(len(coder.encode(image, setting)) - size) for setting in every)
@@ -110,10 +116,10 @@ def test_everything_is_as_before_after_one_thread():
 def test_the_command_prints_the_codecs_and_writes_their_record(small, tmp_path, monkeypatch, capsys):
     for library in ("OPENBLAS", "MKL", "VECLIB", "OMP"):
         monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
-    assert main(["bench", "codec", "--json", str(tmp_path / "bench.json")]) == 0
+    assert main(["bench", "codec", "--json", str(tmp_path / "bench_numpy.json")]) == 0
     shown = capsys.readouterr().out
     assert "JPEG 4:2:0, optimize=True (Pillow)" in shown and bench_codec.EXACT in shown
-    record = json.loads((tmp_path / "bench.json").read_text())
+    record = json.loads((tmp_path / "bench_numpy.json").read_text())
     assert len(record["rows"]) == 4 and len(record["pixels"]) == 8 and record["processor"]
 
 

@@ -1,5 +1,7 @@
 """The report in a real Chromium without a network: by mouse, by keys, narrow, dark, printed."""
 
+from pathlib import Path
+
 import pytest
 from conftest import CHROMIUM
 from playwright.sync_api import Browser, Page
@@ -95,7 +97,7 @@ def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(report, bro
 
 def test_keys_move_every_comparison_of_every_page(report, browser):
     found = {}
-    for path in report.pages:
+    for path in [page for page in report.pages if "study-compare" in page.read_text()]:
         with Visit(browser, path) as visit:
             for figure in visit.page.locator(".study-compare").all():
                 found[path.stem] = found.get(path.stem, 0) + 1
@@ -138,8 +140,17 @@ def test_keys_move_the_cut_and_pick_the_reconstruction(report, browser):
         assert picker.get_attribute("aria-valuetext") == figure.locator("output").inner_text()
 
 
-def test_pages_fit_a_telephone(report, browser):
-    for path in report.pages:
+def chosen(report, which: str) -> list[Path]:
+    """All pages, or those of the first and the fifth notebook, which have sliders and code, and the index."""
+    return report.pages if which == "all" else [report.pages[n] for n in (0, 4, -1)]
+
+
+WHICH = pytest.mark.parametrize("which", ["three", pytest.param("all", marks=pytest.mark.slow)])
+
+
+@WHICH
+def test_pages_fit_a_telephone(report, browser, which):
+    for path in chosen(report, which):
         with Visit(
             browser, path, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True
         ) as visit:
@@ -167,8 +178,9 @@ def test_pages_follow_the_colour_scheme(report, browser, scheme, dark):
                 assert abs(paper - visit.page.evaluate(BRIGHTNESS, [ink, "color"])) > 80, ink
 
 
-def test_pages_print_dark_on_white_and_whole(report, browser):
-    for path in report.pages:
+@WHICH
+def test_pages_print_dark_on_white_and_whole(report, browser, which):
+    for path in chosen(report, which):
         with Visit(browser, path, color_scheme="dark", viewport={"width": 720, "height": 1000}) as visit:
             visit.page.emulate_media(media="print")
             assert visit.page.evaluate(BRIGHTNESS, ["body", "backgroundColor"]) > 240

@@ -10,32 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data as photographs
 
-from helpers.codec.network import (
-    COARSEST,
-    CODECS,
-    FINEST,
-    RATES,
-    CompressionConfig,
-    CompressionNetwork,
-    macs_of,
-    rate_distortion,
-    rate_weight,
-    step_of,
-)
-from helpers.codec.prior import (
-    GROUPS,
+from helpers.codec.trained.entropy_model import (
+    CHANNEL_GROUPS,
     SLOPE,
     bits_of,
     bounded,
     features,
     gaussian_bits,
     gaussian_tables,
+    rdo_quantize,
     scale_of,
     table_bits,
     table_bounds,
-    thrifty,
 )
-from helpers.training.codec_statistics import count_tables, start_from_pictures
+from helpers.codec.trained.network import (
+    COARSEST,
+    CODEC_CONFIGS,
+    FINEST,
+    RATE_COUNT,
+    CompressionConfig,
+    CompressionNetwork,
+    macs_of,
+    rate_distortion_loss,
+    rate_weight,
+    step_of,
+)
+from helpers.training.compression import count_tables, start_from_pictures
 from helpers.training.config import TrainingConfig
 from helpers.training.pairs import Photographs
 
@@ -63,16 +63,16 @@ def test_the_start_is_an_orthonormal_transform_of_8x8_blocks():
 
 def test_rates_go_from_coarse_to_fine_steps():
     network = CompressionNetwork(SMALL)
-    gains = network.gain(torch.arange(RATES))[:, 0, 0, 0].detach()
+    gains = network.gain(torch.arange(RATE_COUNT))[:, 0, 0, 0].detach()
     assert (gains[1:] > gains[:-1]).all()
     ratio = (COARSEST / FINEST) ** (1 / 7)  # of neighbours; from the first to two above the last
     assert 1 / gains[0].item() == pytest.approx(COARSEST)
     assert 1 / gains[-1].item() == pytest.approx(FINEST / ratio**2)
-    assert torch.allclose(1 / gains, step_of(torch.arange(RATES)))
+    assert torch.allclose(1 / gains, step_of(torch.arange(RATE_COUNT)))
     network = network.eval()
     start_from_pictures(network, pictures())
     bits, errors = [], []
-    for rate in (0, 20, 40, 56):  # untrained, it foretells for the middle: the tables cut what is larger
+    for rate in (0, 20, 40, 56):  # untrained, it predicts for the middle: the tables cut what is larger
         with torch.no_grad():
             output, found = network(pictures(), torch.full((2,), float(rate)))
         bits.append(found.mean().item())
@@ -91,21 +91,21 @@ def test_bits_are_those_of_a_gaussian_over_whole_numbers():
 
 
 @given(st.floats(-20, 20, width=32), st.integers(0, 63), st.floats(0, 1))
-def test_a_coded_number_is_the_cheaper_of_the_nearest_and_the_next_towards_zero(offset, index, thrift):
+def test_a_coded_number_is_the_cheaper_of_the_nearest_and_the_next_towards_zero(offset, index, rdo_strength):
     tables = gaussian_tables()
     bits, zeros = bits_of(tables)
     index_of = torch.tensor([float(index)])
-    whole = thrifty(torch.tensor([offset]), index_of, tables, thrift)
+    whole = rdo_quantize(torch.tensor([offset]), index_of, tables, rdo_strength)
     cost = table_bits(whole, index_of, tables)
 
     def price(number: int) -> float:
-        return thrift * bits[zeros[index] + number].item() + SLOPE * (offset - number) ** 2
+        return rdo_strength * bits[zeros[index] + number].item() + SLOPE * (offset - number) ** 2
 
     nearest = round(math.copysign(min(abs(round(offset)), table_bounds()[index]), offset))
     lower = nearest - (nearest > 0) + (nearest < 0)
     assert whole.item() in (nearest, lower) and cost.item() == bits[zeros[index] + int(whole)].item()
     assert price(int(whole)) <= min(price(nearest), price(lower)) + 1e-3
-    if thrift == 0:
+    if rdo_strength == 0:
         assert whole.item() == nearest
 
 
@@ -121,13 +121,13 @@ def test_bits_are_those_of_the_coders_tables():
 def test_thrift_saves_more_bits_than_error_costs():
     torch.manual_seed(0)
     loss = {}
-    for thrift in (0.0, 0.4):
-        network = CompressionNetwork(replace(SMALL, thrift=thrift)).eval()
+    for rdo_strength in (0.0, 0.4):
+        network = CompressionNetwork(replace(SMALL, rdo_strength=rdo_strength)).eval()
         start_from_pictures(network, pictures())
         rate = torch.full((2,), 32.0)
         with torch.no_grad():
             output, bits = network(pictures(), rate)
-        loss[thrift] = rate_distortion(bits, output, pictures(), rate).item(), bits.mean().item()
+        loss[rdo_strength] = rate_distortion_loss(bits, output, pictures(), rate).item(), bits.mean().item()
     assert loss[0.4][0] < loss[0.0][0] and loss[0.4][1] < 0.95 * loss[0.0][1]
 
 
@@ -168,7 +168,7 @@ def test_a_training_step_reaches_every_weight(prior, rounding):
             torch.nn.init.normal_(parameter, 0, 0.1)
     rate = torch.tensor([10.0, 50.0])
     output, bits = network(pictures(), rate)
-    rate_distortion(bits, output, pictures(), rate).backward()
+    rate_distortion_loss(bits, output, pictures(), rate).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
@@ -191,7 +191,7 @@ def test_the_slope_of_the_bits_is_what_rounding_says():
 
 def test_what_a_diverged_training_codes_is_not_a_number():
     offset = torch.tensor([float("nan"), 2.3])
-    assert thrifty(offset, torch.tensor([3.0, 30.0]), gaussian_tables(), 0.4).isnan().tolist() == [
+    assert rdo_quantize(offset, torch.tensor([3.0, 30.0]), gaussian_tables(), 0.4).isnan().tolist() == [
         True,
         False,
     ]
@@ -206,7 +206,7 @@ def test_a_mistyped_size_is_a_value_error(wrong):
 def test_the_loss_is_weighted_bits_and_error():
     rate = torch.tensor([0.0, 63.0])
     target, output = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2 / 255)
-    loss = rate_distortion(torch.tensor([0.5, 3.0]), output, target, rate).item()
+    loss = rate_distortion_loss(torch.tensor([0.5, 3.0]), output, target, rate).item()
     expected = np.mean(
         [
             (s / 51) ** 0.9 * (b + 26 / s**2 * 4)
@@ -224,17 +224,17 @@ def test_a_bound_lets_gradients_back_inside():
 
 
 def test_costs_are_those_counted_by_hand():
-    config = CODECS["codec"]
+    config = CODEC_CONFIGS["codec"]
     fine, coarse, latent, width = config.fine, config.coarse, config.latent, config.context
     synthesis = (
         9 * latent * 192 / 64  # linear
         + 9 * latent * coarse / 64 + config.blocks[1] * 2 * 9 * coarse**2 / 64 + coarse * 4 * fine / 64
         + config.blocks[0] * 2 * 9 * fine**2 / 16 + 9 * fine * 48 / 16
     )  # fmt: skip
-    first = 3 * GROUPS[0] + 2
-    context = (first * width * (1 + 3 * 25) + 4 * width * 2 * GROUPS[0]) / 64
-    start = GROUPS[0]
-    for size in GROUPS[1:]:
+    first = 3 * CHANNEL_GROUPS[0] + 2
+    context = (first * width * (1 + 3 * 25) + 4 * width * 2 * CHANNEL_GROUPS[0]) / 64
+    start = CHANNEL_GROUPS[0]
+    for size in CHANNEL_GROUPS[1:]:
         context += 9 * ((3 * start + 1) * width + width * 2 * size) / 64
         start += size
     found = macs_of(config)
@@ -249,5 +249,5 @@ def test_an_unknown_choice_is_refused(name, value):
 
 
 def test_a_thrift_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"thrift is 1.5; it must lie in 0..1"):
-        CompressionConfig(thrift=1.5)
+    with pytest.raises(ValueError, match=r"rdo_strength is 1.5; it must lie in 0..1"):
+        CompressionConfig(rdo_strength=1.5)

@@ -1,27 +1,27 @@
-"""The commands as processes: their output, their exit status, and one line for each mistake."""
+"""The commands: their output, their exit status, and one line for each mistake."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import run
 from PIL import Image
 
 from helpers import ROOT
 
 
-def run(*arguments, **environment):
+def as_process(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "helpers", *map(str, arguments)],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def evaluate(folder, *arguments):
-    return run("evaluate", "jpeg", "--images", folder, "--quality", "10", "40", *arguments)
+def evaluate(folder, *arguments, how=run):
+    return how("evaluate", "jpeg", "--images", folder, "--quality", "10", "40", *arguments)
 
 
 def complaints(process):
@@ -40,7 +40,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_evaluate_prints_and_writes_its_record(folder, tmp_path):
-    process = evaluate(folder, "--json", tmp_path / "record.json")
+    process = evaluate(folder, "--json", tmp_path / "record.json", how=as_process)
     assert process.returncode == 0 and process.stderr == ""
     assert process.stdout.startswith("jpeg on photographs, 2 images")
     record = json.loads((tmp_path / "record.json").read_text())
@@ -92,8 +92,9 @@ def test_a_quality_outside_the_scale_is_refused(folder, quality):
     assert process.returncode == 2 and "Traceback" not in process.stderr
 
 
-def test_a_live1_dir_that_is_none_is_named():
-    process = run("evaluate", "jpeg", "--images", "live1", LIVE1_DIR="/no/such/folder")
+def test_a_live1_dir_that_is_none_is_named(monkeypatch):
+    monkeypatch.setenv("LIVE1_DIR", "/no/such/folder")
+    process = run("evaluate", "jpeg", "--images", "live1")
     assert process.returncode == 2
     assert complaints(process) == ["LIVE1_DIR: /no/such/folder is not a folder"]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.data import ImageError, load_image
-from helpers.data.loading import shown
+from helpers.files import printable
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -53,7 +53,7 @@ def refusal(path: str | Path) -> str:
         load_image(path)
     text = str(caught.value)
     assert len(text.splitlines()) == 1
-    assert text.startswith(f"{shown(path)}: ")
+    assert text.startswith(f"{printable(path)}: ")
     return text
 
 
@@ -185,8 +185,8 @@ def test_awkward_file_names(tmp_path, name):
 
 
 def test_shown_leaves_ordinary_names_alone():
-    assert shown(Path("a b/ö 'c'.png")) == "a b/ö 'c'.png"
-    assert shown("a\nb\x1b") == "a\\nb\\x1b"
+    assert printable(Path("a b/ö 'c'.png")) == "a b/ö 'c'.png"
+    assert printable("a\nb\x1b") == "a\\nb\\x1b"
 
 
 def test_missing_folder_empty_and_no_picture(tmp_path):

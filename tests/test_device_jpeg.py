@@ -6,7 +6,7 @@ import torch
 
 from helpers import jpeg
 from helpers.data import center_crop, open_set
-from helpers.training.device_jpeg import jpeg_on_device, quantization_tables
+from helpers.training.device_jpeg import jpeg_on_device, tables_by_quality
 
 # the share of equal samples; the transform is exact here and in fixed point there
 EQUAL = {("y", 10): 0.98, ("y", 75): 0.85, ("rgb", 10): 0.94, ("rgb", 75): 0.75}
@@ -43,7 +43,7 @@ def test_tables_are_those_of_the_files():
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     for quality in (1, 10, 50, 95):
         for ours, theirs in zip(
-            quantization_tables()[quality].numpy(),
+            tables_by_quality()[quality].numpy(),
             jpeg.quantization_tables(jpeg.encode(noise, quality)),
             strict=True,
         ):

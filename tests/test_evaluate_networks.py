@@ -7,19 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from in_process import run
 from PIL import Image
-from test_commands import run
 
 from helpers import DATA, RESULTS, jpeg, metrics
 from helpers.data import Scene, open_set
 from helpers.data.sets import ImageSet
-from helpers.evaluation import default_weights, evaluate, model_table
 from helpers.models import ConvolutionalNetwork, NetworkConfig
 from helpers.restoring import reconstruct
-from helpers.weights import WEIGHTS, load_network, save_network
+from helpers.study.evaluation import evaluate
+from helpers.study.readme import model_table
+from helpers.weights import WEIGHTS, default_weights, load_network, read_tensors, save_network
 
 ALL = sorted(WEIGHTS.glob("*.safetensors"))
-SHIPPED = [path for path in ALL if load_network(path)[1]["task"] != "compress"]
+CARDS = {path: json.loads(read_tensors(path, "card")[1]["card"]) for path in ALL}
+SHIPPED = [path for path in ALL if CARDS[path]["task"] != "compress"]
+LARGE = ("restore_rgb", "restore_rgb_q10", "restore_y")
 FOUR = ("bikes", "caps", "flowersonih35", "womanhat")  # with and without sides that are multiples of 8
 
 
@@ -114,7 +117,7 @@ def test_weights_are_small_and_have_their_cards_and_records():
     assert sum(path.stat().st_size for path in ALL) < 40e6
     for path in SHIPPED:
         assert path.stat().st_size < 10e6
-        network, card = load_network(path)
+        network, card = load_network(path, ConvolutionalNetwork)
         assert card["macs_per_pixel"] <= 100_000
         for leg in card["legs"]:
             assert leg["seconds"] > 0 and leg["pixels"] > 0 and leg["pictures"]["sha256"] and leg["processor"]
@@ -123,7 +126,9 @@ def test_weights_are_small_and_have_their_cards_and_records():
         assert record["weights"] == path.name
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=pytest.mark.slow if p.stem in LARGE else [], id=p.stem) for p in SHIPPED]
+)
 def test_shipped_weights_give_their_recorded_numbers_again(live1, path):
     record = json.loads((RESULTS / f"{path.stem}_live1.json").read_text())
     qualities = sorted({row["quality"] for row in record["rows"]})
@@ -141,7 +146,7 @@ def test_shipped_weights_give_their_recorded_numbers_again(live1, path):
 @pytest.mark.parametrize("space", ["y", "rgb"])
 def test_float16_costs_less_than_a_hundredth_of_a_decibel(tmp_path, space):
     """What is shipped, nudged to values that float16 does not hold, saved and read again."""
-    network, card = load_network(WEIGHTS / f"restore_{space}.safetensors")
+    network, card = load_network(WEIGHTS / f"restore_{space}.safetensors", ConvolutionalNetwork)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -152,7 +157,7 @@ def test_float16_costs_less_than_a_hundredth_of_a_decibel(tmp_path, space):
     coded = jpeg.decode(jpeg.encode(image, 10))
     before, after = (
         metrics.psnr(image, reconstruct(n, coded))
-        for n in (network, load_network(tmp_path / "w.safetensors")[0])
+        for n in (network, load_network(tmp_path / "w.safetensors", ConvolutionalNetwork)[0])
     )
     assert before > metrics.psnr(image, coded) + 1 and abs(before - after) < 0.01
 
@@ -181,12 +186,12 @@ def test_the_records_hold_what_the_study_says_of_them():
 
 
 def test_the_table_of_models_is_drawn_from_files_and_records():
-    assert model_table() in (DATA / "README.md").read_text(), "run write_model_table(), see data/README.md"
+    assert model_table() in (DATA / "README.md").read_text(), "run readme.write_all(), see data/README.md"
 
 
 def test_every_training_picture_is_listed_with_its_source():
     table = pd.read_csv(DATA / "training_pictures.csv")
-    legs = [leg for path in ALL for leg in load_network(path)[1]["legs"]]
+    legs = [leg for path in ALL for leg in CARDS[path]["legs"]]
     held_out = json.loads((DATA / "splits.json").read_text())["validation"]
     stems = table.file.str.rsplit(".", n=1).str[0]
     trained = table[~(stems.isin(held_out) | stems.str.rpartition("_")[0].isin(held_out))]

@@ -16,10 +16,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import run
 from study_copy import copy_study, run_helpers
 
-from helpers import StudyError, commands, processes
-from helpers.codec.network import macs_of
+from helpers import StudyError, processes
+from helpers.codec.trained.network import macs_of
 from helpers.experiments import grid as asking
 from helpers.experiments import run as running
 from helpers.experiments import sweep
@@ -29,13 +30,14 @@ from helpers.experiments.grid import (
     QUICK,
     VERDICTS,
     VERSION,
-    Card,
-    cards_of,
+    Experiment,
+    experiments_of,
     grid,
     runs_of,
 )
 from helpers.models import macs_per_pixel
-from helpers.training.codec_statistics import start_codec
+from helpers.study import commands
+from helpers.training.compression import start_codec
 
 TINY = replace(BASELINES["restore"].changed({"steps": 10, "batch": 2, "width": 8}), images="samples")
 
@@ -43,7 +45,7 @@ TINY = replace(BASELINES["restore"].changed({"steps": 10, "batch": 2, "width": 8
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Files and tables of runs in a folder of their own."""
-    monkeypatch.setattr(sweep, "FILES", tmp_path / "runs")
+    monkeypatch.setattr(sweep, "RUN_FILES", tmp_path / "runs")
     tables = {name: tmp_path / f"{name}.csv" for name in sweep.TABLES}
     monkeypatch.setattr(sweep, "TABLES", tables)
     return tmp_path
@@ -59,14 +61,14 @@ def forbidden(line):
 
 
 def test_the_grid_asks_what_it_says():
-    restore, imitate, compress = (cards_of(task) for task in ("restore", "imitate", "compress"))
+    restore, imitate, compress = (experiments_of(task) for task in ("restore", "imitate", "compress"))
     assert len(restore) >= 31 and set(imitate) < set(restore)
     runs = grid("full")
     assert len({run.key() for run in runs}) == len(runs)
     assert len(runs) == 5 * (len(restore) + len(imitate) + len(compress))
     assert runs[: 5 * len(restore)] == [run for card in restore.values() for run in runs_of("restore", card)]
     for task in BASELINES:
-        for card in cards_of(task).values():
+        for card in experiments_of(task).values():
             assert card.factor in QUESTIONS and card.prediction in (*VERDICTS, "")
             assert [run.fold for run in runs_of(task, card)] == [0, 1, 2, 3, 4]
     assert all(run.training.seed == run.fold for run in runs_of("restore", restore["Sigmoid"]))
@@ -75,11 +77,11 @@ def test_the_grid_asks_what_it_says():
 
 
 def test_a_card_is_one_line_that_makes_the_run():
-    card = cards_of("restore")["dense, 64 numbers"]
+    card = experiments_of("restore")["dense, 64 numbers"]
     assert card.line() == "arrangement='bottleneck', depth=2, width=32, latent=64"
     run = runs_of("restore", card)[2]
     assert (run.network.latent, run.network.depth, run.fold) == (64, 2, 2)
-    assert not runs_of("restore", cards_of("restore")["patches anywhere"])[0].aligned
+    assert not runs_of("restore", experiments_of("restore")["patches anywhere"])[0].aligned
 
 
 @pytest.mark.parametrize(
@@ -92,17 +94,17 @@ def test_a_card_is_one_line_that_makes_the_run():
         ({"schedule": "hot"}, "schedule is 'hot'; known are constant"),
         ({"order": "any"}, "order is 'any'; known are"),
         ({"residual": "no"}, "residual is 'no'; it must be True or False"),
-        ({"width": True}, "width is True; it must be a whole number"),
-        ({"steps": 10.5}, "steps is 10.5; it must be a whole number"),
-        ({"seed": "1"}, "seed is '1'; it must be a whole number"),
+        ({"width": True}, "width is True; it must be an integer"),
+        ({"steps": 10.5}, "steps is 10.5; it must be an integer"),
+        ({"seed": "1"}, "seed is '1'; it must be an integer"),
         ({"activation": []}, "activation is []; it must be text"),
         ({"learning_rate": math.inf}, "learning_rate is inf; it must be a finite number"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'; it must be a finite number"),
         ({"dropout": 2.0}, "dropout is 2.0; it must lie in [0, 1)"),
         ({"latent": -1}, "latent is -1; it must be at least 0"),
         ({"warm_up": -1}, "warm_up is -1; it must be at least 0"),
-        ({"qualities": 10}, "qualities are 10; they must be two whole numbers"),
-        ({"qualities": (10.0, 20)}, "qualities are (10.0, 20); they must be two whole numbers"),
+        ({"qualities": 10}, "qualities are 10; they must be two integers"),
+        ({"qualities": (10.0, 20)}, "qualities are (10.0, 20); they must be two integers"),
     ],
 )
 def test_unknown_factors_and_values_are_named(changes, words):
@@ -111,16 +113,16 @@ def test_unknown_factors_and_values_are_named(changes, words):
 
 
 MISTYPED = {
-    "factor 'widht' is not known": Card("width", "9 maps", {"widht": 9}),
-    "width is 9.5; it must be a whole number": Card("width", "9 maps", {"width": 9.5}),
-    "card '9 maps': factor 'breadth' asks no question": Card("breadth", "9 maps", {"width": 9}),
-    "card '8 maps': the name is taken": Card("width", "8 maps", {"width": 9}),
+    "factor 'widht' is not known": Experiment("width", "9 maps", {"widht": 9}),
+    "width is 9.5; it must be an integer": Experiment("width", "9 maps", {"width": 9.5}),
+    "'9 maps': factor 'breadth' asks no question": Experiment("breadth", "9 maps", {"width": 9}),
+    "experiment '8 maps': the name is taken": Experiment("width", "8 maps", {"width": 9}),
 }
 
 
 @pytest.mark.parametrize("words", MISTYPED)
 def test_a_mistyped_card_is_one_line_that_names_the_file(monkeypatch, words):
-    monkeypatch.setattr(asking, "CARDS", (*asking.CARDS, MISTYPED[words]))
+    monkeypatch.setattr(asking, "EXPERIMENTS", (*asking.EXPERIMENTS, MISTYPED[words]))
     with pytest.raises(StudyError, match="^helpers/experiments/grid.py: " + re.escape(words)):
         commands.ablate(argparse.Namespace(mode="full", cluster=None, workers=1))
 
@@ -144,19 +146,20 @@ def test_a_key_holds_all_that_fixes_the_result():
 @pytest.mark.parametrize("task", ["restore", "imitate"])
 def test_a_run_is_a_function_of_its_configuration(task):
     run = replace(TINY, training=replace(TINY.training, task=task))
-    first, second = running.measure(run), running.measure(run)
+    first, second = running.measure_run(run), running.measure_run(run)
     assert first["scenes"] == second["scenes"] and first["curve"] == second["curve"]
     assert first["key"] == run.key() and first["version"] == VERSION and not first["diverged"]
     assert first["macs_per_pixel"] == macs_per_pixel(run.network)
     assert first["pixels"] == 10 * 2 * 64**2 and 0 < first["seconds"] < 60
     assert all(10 < scene["psnr"] < 60 and 0 < scene["ssim"] <= 1 for scene in first["scenes"])
     assert ("psnr_original" in first["scenes"][0]) == (task == "imitate")
-    assert running.measure(run.changed({"seed": 1}))["scenes"] != first["scenes"]
+    assert running.measure_run(run.changed({"seed": 1}))["scenes"] != first["scenes"]
 
 
+@pytest.mark.slow
 def test_a_codec_is_judged_by_what_it_would_pay():
     run = replace(BASELINES["compress"].changed({"steps": 20, "patch": 64}), images="samples")
-    record = running.measure(run)
+    record = running.measure_run(run)
     assert record["macs_per_pixel"] == macs_of(run.network)["decoder"] and record["scenes"]
     network = running.untrained(run)
     name, picture = running.test_scenes("samples", 0, "rgb")[0]
@@ -174,7 +177,7 @@ def test_training_and_test_scenes_are_disjoint():
 
 def test_a_run_that_diverges_is_recorded_as_diverged(places):
     run = TINY.changed({"learning_rate": 1e30, "optimizer": "sgd", "gradient_clip": 1e30, "warm_up": 0})
-    record = running.measure(run)
+    record = running.measure_run(run)
     assert record["diverged"] and record["scenes"] == []
     sweep.sweep([run], ThreadPoolExecutor(1), lambda record: None, forbidden)
     sweep.gather([run], forbidden)
@@ -188,7 +191,7 @@ def test_one_failing_run_does_not_stop_the_rest(places):
     def measure(run):
         if run.fold == 1:
             raise RuntimeError("two\nlines")
-        return running.measure(run)
+        return running.measure_run(run)
 
     sweep.sweep(runs, ThreadPoolExecutor(1), done.append, errors.append, measure)
     assert len(done) == 2 and errors == [f"{runs[1].key()}: failed (RuntimeError: two lines)"]
@@ -199,14 +202,14 @@ def test_tables_hold_every_record_and_stand_for_the_files(places):
     runs = [replace(TINY, fold=fold) for fold in range(2)]
     sweep.sweep(runs, ThreadPoolExecutor(1), lambda record: None, forbidden)
     sweep.gather(runs, forbidden)
-    records = [json.loads((sweep.FILES / f"{run.key()}.json").read_text()) for run in runs]
+    records = [json.loads((sweep.RUN_FILES / f"{run.key()}.json").read_text()) for run in runs]
     scenes, table = sweep.read_table("scenes"), sweep.read_table("runs")
     assert table["key"].tolist() == [run.key() for run in runs]
     assert scenes["psnr"].tolist() == [scene["psnr"] for record in records for scene in record["scenes"]]
     assert json.loads(table["run"][0]) == records[0]["run"] and table["seconds"][0] == records[0]["seconds"]
     assert len(sweep.read_table("curves")) == 2
     before = {name: path.read_bytes() for name, path in sweep.TABLES.items()}
-    for path in sweep.FILES.glob("*.json"):
+    for path in sweep.RUN_FILES.glob("*.json"):
         path.unlink()
     assert sweep.missing(runs, forbidden) == []  # as in a fresh clone
     sweep.gather(runs, forbidden)
@@ -215,8 +218,8 @@ def test_tables_hold_every_record_and_stand_for_the_files(places):
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"key": "other", "version": 1, "curve": []}'])
 def test_a_damaged_file_is_named_and_its_run_missing(places, damage):
-    sweep.FILES.mkdir()
-    (sweep.FILES / f"{TINY.key()}.json").write_bytes(damage)
+    sweep.RUN_FILES.mkdir()
+    (sweep.RUN_FILES / f"{TINY.key()}.json").write_bytes(damage)
     said = []
     assert sweep.missing([TINY], said.append) == [TINY]
     assert len(said) == 1 and f"{TINY.key()}.json: is no record" in said[0]
@@ -235,11 +238,12 @@ def test_records_of_another_version_are_said_and_not_mixed(places):
     sweep.gather([other], said.append)
     assert said == ["1 records of other versions, settings or sets are not in the tables"]
     assert sweep.read_table("runs").empty
-    path = sweep.FILES / f"{TINY.key()}.json"
+    path = sweep.RUN_FILES / f"{TINY.key()}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": VERSION + 1}))
     assert sweep.missing([TINY], said.append) == [TINY] and "is no record" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_second_call_of_the_recorded_grid_costs_nothing(study):
     tables = {name: pd.read_csv(path, dtype=str) for name, path in sweep.TABLES.items()}
     assert len(tables["runs"]) == len(grid("full"))
@@ -250,6 +254,7 @@ def test_a_second_call_of_the_recorded_grid_costs_nothing(study):
     assert before == {path: path.read_bytes() for path in before}
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_still_does_all(study):
     pytest.importorskip("distributed", reason="distributed is not installed")
     port = _free_port()
@@ -285,20 +290,22 @@ def test_a_cluster_that_loses_a_worker_still_does_all(study):
             process.wait()
 
 
-def test_a_cluster_that_is_not_there_is_one_line(study):
-    pytest.importorskip("distributed", reason="distributed is not installed")
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    process = run_helpers(study, "ablate", "--cluster", address)
+def test_a_cluster_that_is_not_there_is_one_line(places, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    address, client = f"tcp://127.0.0.1:{_free_port()}", distributed.Client
+    monkeypatch.setattr("dask.distributed.Client", lambda address, timeout: client(address, timeout=1))
+    process = run("ablate", "--cluster", address)
     assert process.returncode == 2
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{address}: no Dask scheduler can be reached there")
 
 
+@pytest.mark.slow
 def test_a_recorded_run_comes_out_again(live1):
-    run = runs_of("restore", cards_of("restore")["16 maps"])[1]
+    run = runs_of("restore", experiments_of("restore")["16 maps"])[1]
     scenes = sweep.read_table("scenes")
     recorded = scenes[scenes["key"] == run.key()].set_index("scene")["psnr"]
-    found = pd.DataFrame(running.measure(run)["scenes"]).set_index("scene")["psnr"]
+    found = pd.DataFrame(running.measure_run(run)["scenes"]).set_index("scene")["psnr"]
     assert (found - recorded).abs().max() < 0.05, "raise VERSION in grid.py: a run now gives another result"
 
 
@@ -307,13 +314,13 @@ def test_cards_have_records():
     assert set(runs["version"]) == {VERSION}
     assert runs.loc[runs["key"].isin([run.key() for run in grid("full")]), "seconds"].max() < 25
     for task in BASELINES:
-        for card in cards_of(task).values():
+        for card in experiments_of(task).values():
             assert set(run.key() for run in runs_of(task, card)) <= set(runs["key"]), (task, card.name)
 
 
 def test_without_dask_the_cluster_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
-    with pytest.raises(StudyError, match="--cluster needs `pip install distributed`"), sweep.cluster("x"):
+    with pytest.raises(StudyError, match="--cluster needs `pip install distributed`"), processes.cluster("x"):
         pass
 
 

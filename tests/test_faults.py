@@ -26,10 +26,11 @@ from study_copy import copy_study, fingerprints
 
 from helpers import ROOT
 from helpers.codec.container import read
+from helpers.codec.fitted.payload import decode
 from helpers.experiments.grid import grid
-from helpers.fitted.payload import decode
 
 KILLS = [2, pytest.param(20, marks=pytest.mark.long)]
+MORE_KILLS = [pytest.param(2, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
 NAMES = tuple(f"scene{number}" for number in range(6))
 
 
@@ -162,8 +163,15 @@ def test_a_killed_encode_leaves_whole_files_and_the_next_one_ends(shared, tmp_pa
     assert len(list((tmp_path / "back").iterdir())) == 30
 
 
-@pytest.mark.parametrize("old", [None, b"an old file"], ids=["no file before", "an old file"])
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("SIGKILL", b"an old file"),
+        ("SIGINT", None),
+        pytest.param("SIGKILL", None, marks=pytest.mark.slow),
+        pytest.param("SIGINT", b"an old file", marks=pytest.mark.slow),
+    ],
+)
 def test_an_encode_interrupted_while_it_writes_leaves_no_half_file(tmp_path, name, old):
     """The moment at which all bytes are written and none is known to be on the disk."""
     source, target = tmp_path / "in.png", tmp_path / "out" / "one.npic"
@@ -186,7 +194,7 @@ def only_parts(folder: Path, expected: Iterable[str]) -> None:
     assert all(name.startswith(".") and name.endswith(".part") for name in hidden), hidden
 
 
-@pytest.mark.parametrize("count", KILLS)
+@pytest.mark.parametrize("count", MORE_KILLS)
 def test_a_killed_sweep_keeps_what_is_finished_and_goes_on(study, count):
     files, first = study / "data" / "runs", tiny_grid(10)
     command = ("ablate", "--workers", "1")
@@ -214,7 +222,7 @@ def told(path: Path) -> dict:
     return {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
 
 
-@pytest.mark.parametrize("count", KILLS)
+@pytest.mark.parametrize("count", MORE_KILLS)
 def test_a_killed_report_leaves_whole_pages_and_the_next_one_ends(study, count):
     before = fingerprints(study)
     report = study / "figures" / "report"
@@ -317,7 +325,7 @@ def shape(path: Path) -> tuple[int, ...]:
     return decode(read(path.read_bytes())).shape
 
 
-@pytest.mark.parametrize("count", KILLS)
+@pytest.mark.parametrize("count", MORE_KILLS)
 def test_a_killed_fit_leaves_whole_files_and_a_state_to_go_on_from(tmp_path, count):
     command = fitting(tmp_path, 0.05, 64, 64)
     target, state = tmp_path / "out" / "one.npic", tmp_path / "out" / "one.npic.fit.safetensors"
@@ -352,7 +360,7 @@ def test_a_fit_killed_before_its_file_is_written_still_has_its_state(tmp_path):
     assert not state.exists() and shape(target) == (40, 50, 3)
 
 
-@pytest.mark.parametrize("count", KILLS)
+@pytest.mark.parametrize("count", MORE_KILLS)
 def test_a_killed_folder_of_fits_keeps_what_is_finished_and_does_the_rest(tmp_path, count):
     command, out = (*fitting(tmp_path, 0.01, 40, 50, count=3), "--workers", "1"), tmp_path / "out"
     names = {f"{number}.npic" for number in range(3)}
@@ -411,8 +419,8 @@ COMMANDS = {
 
 
 def usual(*names: str) -> list:
-    """All commands, those named in every run, the rest in long ones."""
-    return [name if name in names else pytest.param(name, marks=pytest.mark.long) for name in COMMANDS]
+    """All commands, those named in every run, the rest in slow ones."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 
 
 PLACES = {"ablate": "data/runs", "report": "figures/report", "data": "data/live1"}  # in the study
@@ -446,7 +454,7 @@ def untouched(shared: Path, place: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", usual("encode", "train", "ablate", "report", "data"))
+@pytest.mark.parametrize("name", usual("encode", "train", "data"))
 def test_where_nothing_can_be_written_a_command_says_so_in_one_line(shared, tmp_path, name):
     needs("m")
     process, left = on_a_hard_disk(shared, tmp_path, name, "ro")
@@ -481,7 +489,7 @@ def test_on_a_full_disk_a_command_says_so_in_one_line_and_leaves_whole_files(sha
 
 def test_a_folder_of_fits_is_refused_before_the_work_where_nothing_can_be_written(tmp_path):
     needs("m")
-    first = "from helpers.fitted import command\ncommand.processes = None"  # work would end in a traceback
+    first = "from helpers import processes\nprocesses.executor_of = None"  # work would end in a traceback
     command = helpers_command(*fitting(tmp_path, 0.01, 40, 50, count=2), first=first)
     assert "Read-only file system" in one_line(on_disk(command, ROOT, tmp_path / "out", "ro"))
 
@@ -525,7 +533,7 @@ class Cluster:
 
     def run(self, *arguments, patience: int = 60) -> subprocess.Popen:
         """A command that gives its work to the cluster, and waits so many seconds for a worker."""
-        first = f"from helpers.experiments import sweep\nsweep.PATIENCE, sweep.LOOK_EVERY = {patience}, 0.5"
+        first = f"from helpers import processes\nprocesses.PATIENCE, processes.LOOK_EVERY = {patience}, 0.5"
         self.processes.append(
             subprocess.Popen(
                 helpers_command(*arguments, "--cluster", self.address, first=first),
@@ -566,6 +574,7 @@ def finished(study: Path) -> list[Path]:
     return list((study / "data" / "runs").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_workers_are_all_lost_says_that_it_waits_and_then_gives_up(cluster):
     worker = cluster.worker()
     process = sweeping(cluster, patience=4)
@@ -620,6 +629,7 @@ def fits(cluster: Cluster, folder: Path, minutes: float, count: int, patience: i
     return process
 
 
+@pytest.mark.slow
 def test_a_folder_of_fits_goes_through_a_cluster(cluster, tmp_path):
     cluster.worker()
     out, complaints = fits(cluster, tmp_path, 0.01, count=2).communicate(timeout=120)

@@ -9,25 +9,26 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import RESULTS, ROOT, findings
+from helpers import RESULTS, ROOT
+from helpers.study import findings, readme
 
 
 def test_the_readme_holds_the_findings_of_the_records():
     text = (ROOT / "README.md").read_text()
     shown = text.partition("<!-- findings -->\n")[2].partition("<!-- /findings -->")[0]
-    command = 'python -c "from helpers.findings import write_findings; write_findings()"'
-    assert shown == findings.table(), f"the findings in README.md are stale: run {command}"
+    command = 'python -c "from helpers.study import readme; readme.write_all()"'
+    assert shown == readme.findings_table(), f"the findings in README.md are stale: run {command}"
 
 
 def test_the_readme_shows_a_photograph_as_the_shipped_weights_make_it(tmp_path, monkeypatch):
     shutil.copyfile(ROOT / "README.md", tmp_path / "README.md")
     for name in ("ROOT", "FIGURES"):
-        monkeypatch.setattr(findings, name, tmp_path)
-    findings.write_picture()
-    command = 'run python -c "from helpers.findings import write_picture; write_picture()"'
+        monkeypatch.setattr(readme, name, tmp_path)
+    readme.write_picture()
+    command = 'run python -c "from helpers.study import readme; readme.write_picture()"'
     told, images = [], []
-    for readme, figures in ((ROOT, ROOT / "figures"), (tmp_path, tmp_path)):
-        caption = (readme / "README.md").read_text().partition("<!-- picture -->")[2].partition("]")[0]
+    for folder, figures in ((ROOT, ROOT / "figures"), (tmp_path, tmp_path)):
+        caption = (folder / "README.md").read_text().partition("<!-- picture -->")[2].partition("]")[0]
         told.append(
             [float(found.replace(",", "")) for found in re.findall(r"([\d.,]+) (?:bytes|dB)", caption)]
         )

@@ -14,19 +14,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import run
 from PIL import Image
 from scipy import stats
 
-from helpers import RESULTS, ROOT, StudyError, rd_report
+from helpers import RESULTS, ROOT, StudyError
 from helpers.__main__ import main
 from helpers.codec.container import CodecError, Container, read
+from helpers.codec.fitted import layout, network
+from helpers.codec.fitted.encoder import SHIFTS, FitBudget, FittedEncoder
+from helpers.codec.fitted.fitting import Fit, lagrangian
+from helpers.codec.fitted.layout import laplace_tables
+from helpers.codec.fitted.payload import decode, from_bytes, rounded_weights, starts, to_bytes, weights_bits
 from helpers.data import open_set
-from helpers.fitted import gradients, layout, measuring
-from helpers.fitted.encoding import SHIFTS, Encoder, Wish
-from helpers.fitted.fitting import Fit
-from helpers.fitted.payload import decode, from_bytes, starts, to_bytes, weights_bits, whole_weights
-from helpers.fitted.starting import lagrangian
-from helpers.fitted.tables import laplace_tables
+from helpers.study import fits, rate_distortion_figures
 
 COMMAND = [sys.executable, "-m", "helpers"]
 
@@ -37,7 +38,7 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 def whole(fit: Fit) -> tuple[dict, list[np.ndarray]]:
     """The fit's networks and latents as whole numbers."""
-    weights = whole_weights(
+    weights = rounded_weights(
         {name: adam.value.numpy() for name, adam in fit.weights.items()}, SHIFTS, fit.start
     )
     return weights, [adam.value.round().numpy().astype(np.float64) for adam in fit.latents]
@@ -94,7 +95,8 @@ def test_latents_and_pixels_are_the_same_elsewhere_and_torch_is_not_needed(file,
     path.write_bytes(file)
     script = (
         "import sys, numpy as np; from helpers.codec.container import read;"
-        "from helpers.fitted.payload import decode, from_bytes; found = read(open(sys.argv[1], 'rb').read());"
+        "from helpers.codec.fitted.payload import decode, from_bytes;"
+        "found = read(open(sys.argv[1], 'rb').read());"
         "np.savez(sys.argv[2], decode(found), *from_bytes(found.latent, found.height, found.width)[1]);"
         "assert 'torch' not in sys.modules"
     )
@@ -152,9 +154,7 @@ def test_a_file_cut_inside_its_networks_is_one_line(file, tmp_path):
     path = tmp_path / "cut.npic"
     body = file[:40]
     path.write_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
-    done = subprocess.run(
-        [*COMMAND, "decode", path, tmp_path / "out.png"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run("decode", path, tmp_path / "out.png")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "cut.npic" in done.stderr
     assert not (tmp_path / "out.png").exists()
 
@@ -180,13 +180,13 @@ def test_gradients_are_those_of_finite_differences():
         return torch.randn(*shape, generator=random, dtype=torch.double, requires_grad=True)
 
     check = torch.autograd.gradcheck
-    assert check(gradients.Convolution.apply, (draw(1, 3, 6, 7), draw(3, 3, 3, 3), draw(3)))
+    assert check(network.Convolution.apply, (draw(1, 3, 6, 7), draw(3, 3, 3, 3), draw(3)))
     for axis in (1, 2):
         assert check(
-            lambda x, taps, axis=axis: gradients.Doubled.apply(x, taps, axis), (draw(2, 7, 8), draw(8))
+            lambda x, taps, axis=axis: network.Doubled.apply(x, taps, axis), (draw(2, 7, 8), draw(8))
         )
     plane = draw(6, 9)
-    near = gradients.Neighbours.apply(plane, 4, 5, torch.double)
+    near = network.Neighbours.apply(plane, 4, 5, torch.double)
     wanted = torch.autograd.grad(near.square().sum(), plane)[0]
     stacked = torch.stack([plane[2 + y : 6 + y, 2 + x : 7 + x] for y, x in layout.NEIGHBOURS])
     assert torch.equal(near, stacked.flatten(1))
@@ -199,15 +199,15 @@ def test_decoding_takes_at_most_two_thousand_multiplications_a_pixel():
 
 def test_a_budget_of_bytes_is_kept_and_one_out_of_reach_is_named():
     image = photograph(64, 96)
-    data, picture = Encoder(Wish(5, 32, most_bytes=1600))(image)
+    data, picture = FittedEncoder(FitBudget(5, 32, most_bytes=1600))(image)
     assert len(data) <= 1600 and np.array_equal(decode(read(data)), picture)
     with pytest.raises(CodecError, match="300 were not reached"):
-        Encoder(Wish(1, 32, most_bytes=300))(image)
+        FittedEncoder(FitBudget(1, 32, most_bytes=300))(image)
 
 
 def test_a_picture_too_large_is_named():
     with pytest.raises(CodecError, match="at most"):
-        Encoder(Wish(1, 32))(np.zeros((4000, 3000), np.uint8))
+        FittedEncoder(FitBudget(1, 32))(np.zeros((4000, 3000), np.uint8))
 
 
 def saved(path: Path, height: int = 96, width: int = 128) -> Path:
@@ -218,7 +218,7 @@ def saved(path: Path, height: int = 96, width: int = 128) -> Path:
 def test_control_c_keeps_the_best_and_resume_goes_on(tmp_path):
     source, target = saved(tmp_path / "in.png"), tmp_path / "out.npic"
     state = tmp_path / "out.npic.fit.safetensors"
-    command = [*COMMAND, "encode", source, target, "--fit", "0.15", "--rate", "40"]
+    command = [*COMMAND, "encode", source, target, "--fit", "0.08", "--rate", "40"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -232,7 +232,7 @@ def test_control_c_keeps_the_best_and_resume_goes_on(tmp_path):
     early = read(target.read_bytes())
     assert decode(early).shape == (96, 128, 3)
     before = error_of(target, source)
-    done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
+    done = run(*command[len(COMMAND) :], "--resume")
     assert done.returncode == 0, done.stderr
     assert not state.exists() and cost_of(target, source) <= before[0] + lagrangian(40) * before[1]
 
@@ -252,25 +252,25 @@ def test_a_state_that_is_missing_damaged_or_anothers_is_named(tmp_path):
     state = tmp_path / "state"
     image = photograph(64, 64)
     with pytest.raises(StudyError, match="nothing to go on from"):
-        Encoder(Wish(1, 32), state, resume=True)(image)
+        FittedEncoder(FitBudget(1, 32), state, resume=True)(image)
     state.write_bytes(b"no state")
-    with pytest.raises(StudyError, match="no state of a fit"):
-        Encoder(Wish(1, 32), state, resume=True)(image)
+    with pytest.raises(StudyError, match="no readable safetensors file"):
+        FittedEncoder(FitBudget(1, 32), state, resume=True)(image)
 
     def stop(attempt) -> None:
         if state.stat().st_size > 100:
             raise KeyboardInterrupt
 
-    encoder = Encoder(Wish(3, 32), state, on_attempt=stop)
+    encoder = FittedEncoder(FitBudget(3, 32), state, on_candidate=stop)
     with pytest.raises(KeyboardInterrupt):  # from the last attempt, too
         encoder(image)
     with pytest.raises(StudyError, match="another picture or rate"):
-        Encoder(Wish(3, 33), state, resume=True)(image)
+        FittedEncoder(FitBudget(3, 33), state, resume=True)(image)
     whole = bytearray(state.read_bytes())
     whole[-1000] ^= 1
     state.write_bytes(whole)
     with pytest.raises(StudyError, match="SHA-256 differs"):
-        Encoder(Wish(3, 32), state, resume=True)(image)
+        FittedEncoder(FitBudget(3, 32), state, resume=True)(image)
 
 
 def test_a_folder_goes_through_workers_and_resume_leaves_what_is_done(tmp_path):
@@ -279,13 +279,13 @@ def test_a_folder_goes_through_workers_and_resume_leaves_what_is_done(tmp_path):
     for name in ("one", "two"):
         saved(folder / f"{name}.png", 40, 50)
     (folder / "bad.png").write_bytes(b"none")
-    command = [*COMMAND, "encode", folder, out, "--fit", "0.02", "--workers", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = ["encode", folder, out, "--fit", "0.01", "--workers", "1"]
+    done = run(*command)
     assert done.returncode == 2 and done.stderr.count("bad.png") == 1 and "Traceback" not in done.stderr
     assert {path.name for path in out.iterdir()} == {"one.npic", "two.npic"}
     stamps = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     (out / "two.npic").unlink()
-    again = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True)
+    again = run(*command, "--resume")
     assert again.returncode == 2 and (out / "two.npic").exists()
     assert (out / "one.npic").stat().st_mtime_ns == stamps[out / "one.npic"]
 
@@ -298,14 +298,15 @@ def test_what_only_fits_have_is_refused_without_one(tmp_path, capfd, option):
     assert not (tmp_path / "out.npic").exists()
 
 
+@pytest.mark.slow
 def test_a_recorded_fit_says_what_it_took(tmp_path, monkeypatch):
     samples = open_set("samples")
-    monkeypatch.setattr(measuring, "FILES", tmp_path)
-    monkeypatch.setattr(measuring, "TABLE", tmp_path / "table.csv")
-    monkeypatch.setattr(measuring, "open_set", lambda name: samples)
-    job = measuring.Job("coffee", 60, 1)
-    measuring.fit_scene(job)
-    measuring.gather([job])
+    monkeypatch.setattr(fits, "FIT_FILES", tmp_path)
+    monkeypatch.setattr(fits, "TABLE", tmp_path / "table.csv")
+    monkeypatch.setattr(fits, "open_set", lambda name: samples)
+    job = fits.Job("coffee", 60, 1)
+    fits.fit_scene(job)
+    fits.gather([job])
     (row,) = pd.read_csv(tmp_path / "table.csv").to_dict("records")
     image = samples[job.image].load()
     assert (row["codec"], row["setting"], row["image"]) == ("fitted", 60, job.image)
@@ -317,17 +318,18 @@ def test_the_recorded_fits_are_those_that_were_planned():
     """And every plot has what it needs: all rates on some scenes, all times on a few."""
     found = pd.read_csv(RESULTS / "fitted_live1.csv")
     names = sorted(pd.read_csv(RESULTS / "rd_live1.csv")["image"].unique())
-    done = [measuring.Job(*job) for job in found[["image", "setting", "seconds"]].itertuples(index=False)]
-    assert done == measuring.jobs(names)
-    by_time = rd_report.over_jpeg().query("codec == 'fitted'").groupby("seconds")["scene"]
-    assert by_time.nunique().to_dict() == dict.fromkeys(sorted({*measuring.TIMES, measuring.SECONDS}), 3)
+    done = [fits.Job(*job) for job in found[["image", "setting", "seconds"]].itertuples(index=False)]
+    assert done == fits.jobs(names)
+    by_time = rate_distortion_figures.over_jpeg().query("codec == 'fitted'").groupby("seconds")["scene"]
+    assert by_time.nunique().to_dict() == dict.fromkeys(sorted({*fits.TIMES, fits.SECONDS}), 3)
     assert (found["took"] >= found["seconds"]).all() and found["commit"].str.fullmatch("[0-9a-f]{40}").all()
 
 
 def test_info_and_decode_know_a_fitted_file(file, tmp_path):
     path = tmp_path / "file.npic"
     path.write_bytes(file)
-    told = subprocess.run([*COMMAND, "info", path], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = run("info", path)
+    assert told.returncode == 0
     assert "301x150, colour, rate 32" in told.stdout and "fitted to the picture" in told.stdout
-    subprocess.run([*COMMAND, "decode", path, tmp_path / "back.png"], cwd=ROOT, check=True)
+    assert run("decode", path, tmp_path / "back.png").returncode == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "back.png")), decode(read(file)))

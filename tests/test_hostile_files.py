@@ -10,11 +10,11 @@ from commands_in_turn import MOST_MEMORY, Outcome, run
 from hostile_pictures import BAD, EITHER, GOOD, Hostile, hostile_pictures, put_special
 
 from helpers import jpeg, metrics
-from helpers.codec import pictures
 from helpers.codec.container import read
-from helpers.codec.files import plane_of
+from helpers.codec.files import alpha_plane
+from helpers.codec.trained import pictures
 from helpers.data import load_image
-from helpers.data.loading import shown
+from helpers.files import printable
 
 QUALITY, PATCH = 40, 16
 
@@ -36,7 +36,7 @@ class Afternoon:
 
     def named(self, command: str) -> set[str]:
         """Names of the files of which there is a line; each line is of one file, each file has one."""
-        beginnings = {f"{shown(path)}: ": path.name for path in self.paths()}
+        beginnings = {f"{printable(path)}: ": path.name for path in self.paths()}
         found = []
         for line in self.outcomes[command].complaints:
             names = [name for beginning, name in beginnings.items() if line.startswith(beginning)]
@@ -89,7 +89,7 @@ def test_each_file_is_done_or_named_on_one_line(afternoon, command):
     assert results | names == {path.name for path in afternoon.paths()} and not results & names
     assert outcome.status == 2 and outcome.peak < MOST_MEMORY
     if command != "evaluate":
-        assert len(outcome.said) == len(results) * (command == "encode") + 1
+        assert len(outcome.said) == len(results) + 1
         assert f"{len(results)} of {len(afternoon.paths())} " in outcome.said[-1]
 
 
@@ -153,7 +153,7 @@ def test_what_is_coded_and_restored_is_the_picture_upright(afternoon):
             decoded, alpha = pictures.decode(content), read(content).alpha
             assert decoded.shape == file.image.shape, file.name
             if file.alpha is not None:
-                assert np.array_equal(plane_of(alpha, *decoded.shape[:2]), file.alpha), file.name
+                assert np.array_equal(alpha_plane(alpha, *decoded.shape[:2]), file.alpha), file.name
             elif min(decoded.shape[:2]) > 10:
                 assert not alpha and metrics.psnr(file.image, decoded) > 28, file.name
             count += 1

@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin
 
 from helpers import ROOT, StudyError
 from helpers.__main__ import main
-from helpers.codec import pictures
+from helpers.codec.trained import pictures
 from helpers.data import load_image, open_set
 
 # Root, but bound by permissions

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import in_process
 import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from conftest import Report
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from study_copy import at_home, copy_study, run_helpers
+from study_copy import at_home, copy_study
 
 from helpers import ROOT, compare
 
@@ -250,8 +251,7 @@ def test_the_sliders_texts_are_no_html():
 
 def test_a_name_is_a_name_in_the_report(tmp_path):
     """On every way on which a notebook shows one: text, table, sentence, figure, slider, error."""
-    study, home = copy_study(tmp_path / "study"), tmp_path / "home"
-    home.mkdir()
+    study = copy_study(tmp_path / "study")
     notebooks = sorted((study / "notebooks").glob("*.ipynb"))
     first = next(c for c in nbformat.read(notebooks[0], 4).cells if c.cell_type == "code")
     for path in notebooks:
@@ -273,7 +273,7 @@ def test_a_name_is_a_name_in_the_report(tmp_path):
     from hostile_pictures import whole
 
     (own / f"{NAME}.png").write_bytes(whole(".png"))
-    process = run_helpers(study, "report", home=home)
+    process = in_process.report(study)
     assert process.returncode == 0, process.stderr
     page = (study / "figures" / "report" / "01_names.html").read_text()
     assert harmless(page)

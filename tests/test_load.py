@@ -6,21 +6,28 @@ import subprocess
 import time
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
 from PIL import Image
-from sandbox import helpers_command, on_a_terminal, quiet_environment, tiny_grid
+from sandbox import checkpointed, helpers_command, on_a_terminal, quiet_environment, tiny_grid
 from skimage import data as photographs
 from study_copy import copy_study
 from test_faults import small_study
 
 from helpers import ROOT
 from helpers.codec.container import read
+from helpers.models import ConvolutionalNetwork
 from helpers.weights import load_network
 
 FEW = 20
-PICTURES = [100, pytest.param(1000, marks=pytest.mark.long)]
-RUNS = [10, pytest.param(100, marks=pytest.mark.long)]
+FOLDERS = [
+    ("encode", 100),
+    pytest.param("evaluate", 100, marks=pytest.mark.slow),
+    pytest.param("encode", 1000, marks=pytest.mark.long),
+    pytest.param("evaluate", 1000, marks=pytest.mark.long),
+]
+RUNS = [pytest.param(10, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.long)]
 
 
 def photographs_in(folder: Path, count: int) -> Path:
@@ -40,8 +47,7 @@ def told_progress(screen: str, count: int) -> bool:
     return count in stood and any(0 < number < count for number in stood)
 
 
-@pytest.mark.parametrize("count", PICTURES)
-@pytest.mark.parametrize("command", ["encode", "evaluate"])
+@pytest.mark.parametrize(("command", "count"), FOLDERS)
 def test_a_folder_of_many_pictures_shows_progress_and_takes_the_memory_of_a_few(tmp_path, command, count):
     def cost(pictures: int):
         folder, out = photographs_in(tmp_path / f"in{pictures}", pictures), tmp_path / f"out{pictures}"
@@ -104,6 +110,7 @@ def hidden(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_two_that_encode_into_one_folder_leave_right_files(tmp_path):
     folder = photographs_in(tmp_path / "in", 30)
     command = helpers_command("encode", folder, tmp_path / "out")
@@ -114,6 +121,7 @@ def test_two_that_encode_into_one_folder_leave_right_files(tmp_path):
     assert all(read(path.read_bytes()).width == 96 for path in files)
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_leave_right_records_and_tables(tmp_path):
     study = copy_study(tmp_path / "study")
     command = helpers_command("ablate", "--mode", "full", "--workers", 1, first=tiny_grid(3))
@@ -136,27 +144,22 @@ def test_of_two_trainings_into_one_file_the_second_refuses(tmp_path):
         cwd=ROOT, env=quiet_environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    checkpoint = tmp_path / "w.checkpoint.json"
+    checkpoint = tmp_path / "w.checkpoint.safetensors"
     try:
         while long.poll() is None and not checkpoint.exists():
             time.sleep(0.02)
         for more in ((), ("--resume",)):
-            second = subprocess.run(
-                helpers_command(*words, "--steps", 20, *more),
-                cwd=ROOT, env=quiet_environment(), capture_output=True, text=True,
-            )  # fmt: skip
+            second = in_process.run(*words, "--steps", 20, *more)
             assert second.returncode == 2 and second.stderr.count("\n") == 1, second.stderr
             assert "another process trains w.safetensors; let it finish or end it" in second.stderr
         assert long.poll() is None
     finally:
         long.kill()
         long.wait()
-    assert json.loads(checkpoint.read_text())["state"]["step"] >= 10
+    assert checkpointed(checkpoint)["step"] >= 10
     checkpoint.unlink()  # a new training may begin: the lock went with its process
-    third = subprocess.run(
-        helpers_command(*words, "--steps", 10), cwd=ROOT, env=quiet_environment(), capture_output=True
-    )
-    assert third.returncode == 0 and load_network(tmp_path / "w.safetensors", "restore", "y")
+    assert in_process.run(*words, "--steps", 10).returncode == 0
+    assert load_network(tmp_path / "w.safetensors", ConvolutionalNetwork, "restore", "y")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "w.json", "w.safetensors"]
 
 

@@ -16,8 +16,8 @@ from test_codec import latent_of, shipped
 from test_faults import small_study
 
 from helpers import ROOT
-from helpers.codec import pictures
-from helpers.codec.stream import decode_latent, encode_latent
+from helpers.codec.trained import pictures
+from helpers.codec.trained.stream import decode_latent, encode_latent
 
 # Older processors, played by the switches of the libraries that choose instructions by processor.
 MACHINES = {
@@ -26,14 +26,15 @@ MACHINES = {
     "two threads": {"OMP_NUM_THREADS": "2"},
     "another OpenBLAS kernel": {"OPENBLAS_CORETYPE": "Nehalem"},
 }
+USUAL = ("SSE 4.1", "another OpenBLAS kernel")  # in every run
 DECODE = """
 import hashlib, sys
 import numpy as np
 import torch
-from helpers.codec import pictures
+from helpers.codec.trained import pictures
 from helpers.codec.container import read
-from helpers.codec.network import STRIDE
-from helpers.codec.stream import decode_latent
+from helpers.codec.trained.network import STRIDE
+from helpers.codec.trained.stream import decode_latent
 for name in sys.argv[2:]:
     data = open(name, "rb").read()
     file, (network, _) = read(data), pictures.shipped_codec()
@@ -67,7 +68,9 @@ def coded(tmp_path_factory) -> dict:
 
 
 @shipped
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    "machine", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in MACHINES]
+)
 def test_a_file_is_the_same_latent_on_other_processors_and_the_same_picture_as_promised(coded, machine):
     process = subprocess.run(
         [sys.executable, "-c", DECODE, machine, *map(str, coded)],
@@ -103,6 +106,7 @@ def test_the_precision_of_products_that_a_notebook_may_ask_for_changes_no_latent
     assert encode_latent(network, scaled, 40)[0] == data
 
 
+@pytest.mark.slow
 @shipped
 def test_without_a_network_the_commands_work(tmp_path):
     """Report, evaluation, encoding and decoding, on a machine that reaches only itself."""

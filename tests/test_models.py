@@ -139,7 +139,7 @@ def test_rounding_decides_in_float32_whatever_surrounds_it():
         ({"arrangement": "spiral"}, "arrangement is 'spiral'; known are chain, residual"),
         ({"activation": "swish"}, "activation is 'swish'"),
         ({"norm": "layer"}, "norm is 'layer'"),
-        ({"width": 0}, "width is 0; it must be a positive integer"),
+        ({"width": 0}, "width is 0; it must be at least 1"),
         ({"depth": 2.5}, "depth is 2.5"),
         ({"kernel": 4}, "kernel is 4; it must be odd"),
     ],

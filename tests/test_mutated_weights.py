@@ -15,10 +15,11 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 
 from helpers import StudyError, numpy_net
-from helpers.codec import files, pictures
+from helpers.codec import files
+from helpers.codec.trained import pictures
 from helpers.models import ConvolutionalNetwork, NetworkConfig
 from helpers.training.checkpoint import Checkpoints
-from helpers.weights import digest, load_network, save_network
+from helpers.weights import digest, load_network, read_tensors, save_network, write_tensors
 
 JUNK = [None, True, -1, 0, 10**9, 10**30, 1e308, "", "x" * 300, [], [10**9], {}, {"a": 1}, [[[]]], "\n"]
 
@@ -41,13 +42,13 @@ def weights(tmp_path_factory) -> Path:
 
 def test_damaged_weights_are_the_right_ones_or_refused(weights, tenths, tmp_path):
     judge, path = Judge(), tmp_path / "mutant.safetensors"
-    network, card = load_network(weights)
+    network, card = load_network(weights, ConvolutionalNetwork)
     data = weights.read_bytes()
     head = 8 + int.from_bytes(data[:8], "little")
     for number in range(500 * tenths):
         rng = np.random.default_rng([3, number])
         path.write_bytes(mutant(rng, data, head=head if rng.random() < 0.5 else 8))
-        taken, found = judge.hear(number, load_network, path, "restore", "y")
+        taken, found = judge.hear(number, load_network, path, ConvolutionalNetwork, "restore", "y")
         if taken:
             assert digest(found[0].state_dict()) == digest(network.state_dict()) and found[1] == card, number
     judge.tell("damaged weights")
@@ -73,7 +74,7 @@ def test_forged_weights_make_a_network_or_are_refused(weights, tenths, tmp_path)
             if spoilt is not None:
                 tensors[name if rng.random() < 0.5 else name + "x"] = spoilt.contiguous()
         path.write_bytes(bytes_of(tensors, {**texts, "sha256": digest(tensors, texts)}))
-        judge.hear(number, load_network, path, "restore", "y")
+        judge.hear(number, load_network, path, ConvolutionalNetwork, "restore", "y")
     judge.tell("forged weights")
     assert judge.taken > 10 * tenths and judge.refused > 100 * tenths
 
@@ -86,7 +87,7 @@ def test_weights_that_ask_for_a_network_beyond_all_memory_are_refused_at_once(we
     texts = {"network": json.dumps(asdict(NETWORK) | numbers), "card": json.dumps(CARD)}
     (tmp_path / "x").write_bytes(bytes_of(tensors, {**texts, "sha256": digest(tensors, texts)}))
     judge = Judge()
-    assert not judge.hear(0, load_network, tmp_path / "x")[0] and judge.seconds[0] < 5
+    assert not judge.hear(0, load_network, tmp_path / "x", ConvolutionalNetwork)[0] and judge.seconds[0] < 5
 
 
 def _spoilt(rng: np.random.Generator, content: dict) -> dict:
@@ -140,21 +141,24 @@ STATE = {"step": 20, "seconds": 1.5, "rate_factor": 1.0, "best_loss": float("inf
 
 
 def test_a_damaged_checkpoint_is_the_right_one_or_refused(tenths, tmp_path):
-    checkpoints, judge, before = Checkpoints(tmp_path / "run.json", about={"seed": 0}), Judge(), trained()
+    checkpoints, judge, before = (
+        Checkpoints(tmp_path / "run.safetensors", about={"seed": 0}),
+        Judge(),
+        trained(),
+    )
     checkpoints.save(before, STATE)
     right, moments = digest(before["network"].state_dict()), _moments(before)
-    content = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(content) == 2
+    path, data = checkpoints.path, checkpoints.path.read_bytes()
+    assert [*tmp_path.iterdir()] == [path]
     for number in range(300 * tenths):
         rng = np.random.default_rng([5, number])
-        path = sorted(content)[rng.integers(2)]
-        path.write_bytes(mutant(rng, content[path], list(content.values())))
+        path.write_bytes(mutant(rng, data))
         found = parts()
         taken, state = judge.hear(number, checkpoints.load, found)
         if taken:
             assert state == STATE and digest(found["network"].state_dict()) == right, number
             assert _moments(found) == moments, number
-        path.write_bytes(content[path])
+        path.write_bytes(data)
     judge.tell("damaged checkpoints")
     assert judge.refused > 250 * tenths
     assert checkpoints.load(parts()) == STATE
@@ -167,24 +171,14 @@ def _moments(found: dict) -> str:
     )
 
 
-def test_a_checkpoint_of_a_former_version_has_no_digest_and_is_taken(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "run.json")
+def test_a_forged_checkpoint_is_refused_on_one_line(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run.safetensors", about={"seed": 0})
     checkpoints.save(trained(), STATE)
-    content = json.loads(checkpoints.path.read_text())
-    del content["sha256"]
-    checkpoints.path.write_text(json.dumps(content))
-    assert checkpoints.load(parts()) == STATE
-    checkpoints.path.write_text(json.dumps(content | {"sha257": ""}))
-    taken, line = Judge().hear(0, checkpoints.load, parts())
-    assert not taken and "other entries" in line
-    for name in (None, 5, "", "..", "a/b", "\0", "nowhere.safetensors"):
-        checkpoints.path.write_text(json.dumps(content | {"tensors": name}))
-        assert not Judge().hear(0, checkpoints.load, parts())[0], name
-    for key in ("optimizer/x/exp_avg", "optimizer/0/", "network/more", "optimizer/99/exp_avg"):
-        tensors = tensors_of((tmp_path / content["tensors"]).read_bytes())
-        (tmp_path / "forged").write_bytes(bytes_of(tensors | {key: torch.zeros(3)}))
-        checkpoints.path.write_text(json.dumps(content | {"tensors": "forged"}))
-        Judge().hear(0, checkpoints.load, parts())
+    arrays, texts = read_tensors(checkpoints.path, "about", "state")
+    for key in ("optimizer/x/exp_avg", "network/more"):
+        write_tensors(checkpoints.path, arrays | {key: np.zeros(3, np.float32)}, texts)
+        taken, line = Judge().hear(0, checkpoints.load, parts())
+        assert not taken and "can't be resumed from" in line, key
 
 
 # Nothing is unpickled
@@ -224,17 +218,17 @@ def test_a_payload_is_refused_on_one_line_and_does_not_run(tmp_path, name, weigh
         place.unlink()
     path = tmp_path / "hostile.safetensors"
     path.write_bytes(data)
-    checkpoints = Checkpoints(tmp_path / "run.json")
+    checkpoints = Checkpoints(tmp_path / "run.safetensors")
     checkpoints.save(parts(), STATE)
-    (tmp_path / "run-20.safetensors").write_bytes(data)
-    other = Checkpoints(tmp_path / "other.json")
+    checkpoints.path.write_bytes(data)
+    other = Checkpoints(tmp_path / "other.safetensors")
     other.path.write_bytes(data)
     network = numpy_net.Sequential(numpy_net.Conv2d(1, 2, 3, np.random.default_rng(0)))
     judge = Judge()
     for reader, arguments in (
-        (load_network, (path,)),
+        (load_network, (path, ConvolutionalNetwork)),
         (checkpoints.load, (parts(),)),
-        (other.read, ()),
+        (other.read_about, ()),
         (numpy_net.load, (network, path)),
         (files.decode_file, (path, tmp_path / "out.png")),
         (files.describe, (path,)),
@@ -243,4 +237,4 @@ def test_a_payload_is_refused_on_one_line_and_does_not_run(tmp_path, name, weigh
         assert not judge.hear(0, reader, *arguments)[0], reader
     assert not place.exists() and judge.refused == 7
     with pytest.raises(StudyError):
-        load_network(path)
+        load_network(path, ConvolutionalNetwork)

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from helpers import DATA, StudyError, jpeg
-from helpers.training.pairs import Photographs, read_photographs, to_tensor
+from helpers.models import to_tensor
+from helpers.training.pairs import Photographs, read_photographs
 
 HELD_OUT = json.loads((DATA / "splits.json").read_text())["validation"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import RESULTS, jpeg, metrics
 from helpers.data import open_set
-from helpers.evaluation import evaluate
+from helpers.study.evaluation import evaluate
 
 QUALITIES = [10, 20, 30, 40]
 # LIVE1, mean of 29 pictures: PSNR, SSIM, PSNR-B (where a table prints it), bits a pixel
@@ -31,7 +31,9 @@ def refuse(line):
     pytest.fail(line)
 
 
-@pytest.mark.parametrize("space", LIVE1)
+@pytest.mark.parametrize(
+    "space", ["y", pytest.param("grey", marks=pytest.mark.slow), pytest.param("rgb", marks=pytest.mark.slow)]
+)
 def test_jpeg_on_live1_to_the_printed_digit(live1, space):
     rows = evaluate("jpeg", live1, QUALITIES, space, refuse)["rows"]
     for row, (psnr, ssim, psnr_b, rate) in zip(rows, LIVE1[space], strict=True):
@@ -44,7 +46,13 @@ def test_jpeg_on_live1_to_the_printed_digit(live1, space):
 
 @pytest.mark.parametrize(
     ("quality", "psnr", "ssim"),
-    [(10, "28.360", "0.7937"), (20, "30.621", "0.8653"), (30, "31.965", "0.8960"), (40, "32.935", "0.9133")],
+    [
+        (10, "28.360", "0.7937"),
+        *(
+            pytest.param(*numbers, marks=pytest.mark.slow)
+            for numbers in ((20, "30.621", "0.8653"), (30, "31.965", "0.8960"), (40, "32.935", "0.9133"))
+        ),
+    ],
 )
 def test_colour_jpeg_measured_on_luma(live1, quality, psnr, ssim):
     found = []
@@ -68,7 +76,7 @@ def test_jpeg_on_the_samples_as_recorded(space):
             assert image["psnr_b"] == pytest.approx(before["psnr_b"], abs=0.005)
 
 
-@pytest.mark.parametrize("space", ["y", "rgb"])
+@pytest.mark.parametrize("space", ["y", pytest.param("rgb", marks=pytest.mark.slow)])
 def test_the_record_of_live1_is_what_the_code_measures(live1, space):
     recorded = json.loads((RESULTS / f"jpeg_{space}_live1.json").read_text())
     old = next(row for row in recorded["rows"] if row["quality"] == 10)

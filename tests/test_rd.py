@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import run
 from PIL import Image
-from test_commands import run
 
-from helpers import DATA, RESULTS, ROOT, StudyError, jpeg, metrics, rd, rd_report
-from helpers.codec import pictures
+from helpers import DATA, RESULTS, ROOT, StudyError, jpeg, metrics, weights
 from helpers.data import open_set
+from helpers.study import rate_distortion as rd
+from helpers.study import rate_distortion_figures, readme
 
 FOUR = ["jpeg", "webp", "jpeg2000", "avif"]
 RATES, DECIBELS = [0.2, 0.5, 1.0, 2.0], [24.0, 29.0, 32.0, 36.0]
@@ -182,7 +183,11 @@ def test_a_curve_that_does_not_span_25_to_34_db_has_no_bd_rate_of_psnr_alone():
 
 def test_a_window_that_all_curves_span_gives_each_its_bd_rate():
     table = table_of(
-        {"jpeg": (RATES, DECIBELS), "low": (HALF, [24, 29, 32, 33.9]), "high": (RATES, [25.1, 29, 32, 36])}
+        {
+            "jpeg": (RATES, DECIBELS),
+            "low": (HALF, [24, 29, 32, 33.9]),
+            "high": (RATES, [25.1, 29, 32, 36]),
+        }
     )
     assert rd.covered(table) == (25.1, 33.9)
     found = rd.bd_rates(table, rd.covered(table)).set_index("codec")["psnr"]
@@ -218,7 +223,10 @@ def test_a_lossless_setting_and_one_that_buys_nothing_do_not_break_a_curve():
 
 
 def test_curves_of_different_pictures_are_not_compared():
-    one, other = table_of({"jpeg": (RATES, DECIBELS)}, ("a", "b")), table_of({"webp": (RATES, DECIBELS)})
+    one, other = (
+        table_of({"jpeg": (RATES, DECIBELS)}, ("a", "b")),
+        table_of({"webp": (RATES, DECIBELS)}),
+    )
     with pytest.raises(ValueError, match="different images"):
         rd.bd_rates(pd.concat([one, other]))
 
@@ -241,9 +249,9 @@ def test_codecs_that_cannot_run_are_said_on_one_line(monkeypatch, tmp_path):
     assert notes == ["jpegxl is left out: pillow-jxl-plugin is not installed"]
     with pytest.raises(StudyError, match="no codec is left"):
         rd.usable(["jpegxl"], notes.append)
-    monkeypatch.setattr(pictures, "DEFAULT", tmp_path / "codec.safetensors")
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
     with pytest.raises(StudyError, match=r"codec\.safetensors: is missing"):
-        rd.usable(list(rd.CODECS), notes.append)
+        rd.usable(list(rd.CODERS), notes.append)
     assert rd.usable(["jpeg"], pytest.fail) == ["jpeg"]  # whoever doesn't ask for ours isn't told
 
 
@@ -290,7 +298,7 @@ def test_a_table_that_would_be_overwritten_by_its_figure_is_refused(tmp_path, fo
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kodak", [True, False])
+@pytest.mark.parametrize("kodak", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_published_curves_are_drawn_on_kodak_alone(tmp_path, kodak):
     for number in range(1, 25):
         name = f"kodim{number:02d}" if kodak or number < 24 else "another"
@@ -311,9 +319,11 @@ def test_published_curves_are_drawn_on_kodak_alone(tmp_path, kodak):
 
 def test_a_line_is_the_mean_of_its_pictures_and_lossless_points_are_left_out(monkeypatch):
     drawn = {}
-    curves = rd_report.plots.curves
+    curves = rate_distortion_figures.plots.curves
     monkeypatch.setattr(
-        rd_report.plots, "curves", lambda lines, *labels: drawn.update(lines) or curves(lines, *labels)
+        rate_distortion_figures.plots,
+        "curves",
+        lambda lines, *labels: drawn.update(lines) or curves(lines, *labels),
     )
     table = pd.concat(
         [
@@ -322,7 +332,7 @@ def test_a_line_is_the_mean_of_its_pictures_and_lossless_points_are_left_out(mon
             table_of({"y": ([1.0, 9.0], [30.0, math.inf])}),
         ]
     )
-    rd_report.svg_of(table, "two")
+    rate_distortion_figures.svg_of(table, "two")
     assert drawn == {"x": ([2.0, 4.0], [25.0, 30.0]), "y": ([1.0], [30.0])}
 
 
@@ -340,41 +350,42 @@ def fits(tmp_path, monkeypatch):
     same = (RATES, DECIBELS)
     others = table_of({"jpeg": same, "jpeg444": same, "avif": (HALF, DECIBELS)}, ("a", "b"))
     others.to_csv(tmp_path / "rd_live1.csv", index=False)
-    own = table_of({"fitted": (HALF, DECIBELS)}).assign(seconds=rd_report.SECONDS, took=210.0)
+    own = table_of({"fitted": (HALF, DECIBELS)}).assign(seconds=rate_distortion_figures.SECONDS, took=210.0)
     quick = own.iloc[1:2].assign(bpp=RATES[1], seconds=25, took=27.0)
     pd.concat([own, quick]).to_csv(tmp_path / "fitted_live1.csv", index=False)
-    monkeypatch.setattr(rd_report, "RESULTS", tmp_path)
-    monkeypatch.setattr(rd_report, "FITS", tmp_path / "fitted_live1.csv")
+    monkeypatch.setattr(rate_distortion_figures, "RESULTS", tmp_path)
+    monkeypatch.setattr(rate_distortion_figures, "FITS", tmp_path / "fitted_live1.csv")
 
 
 def test_fits_stand_beside_the_other_codecs_on_their_own_scenes(fits):
-    table = rd_report.with_fits()
+    table = rate_distortion_figures.with_fits()
     assert set(table["image"]) == {"a"} and table["codec"].value_counts().to_dict() == dict.fromkeys(
         ("jpeg", "jpeg444", "avif", "fitted"), 4
     )
     assert (
-        "-50.0 % by PSNR over 25.0 to 34.0 dB" in rd_report.fitted() and "AVIF -50.0 %" in rd_report.fitted()
+        "-50.0 % by PSNR over 25.0 to 34.0 dB" in readme.fits_sentence()
+        and "AVIF -50.0 %" in readme.fits_sentence()
     )
-    labels = [line.get_label() for line in rd_report.families(table).axes[0].get_lines()]
+    labels = [line.get_label() for line in rate_distortion_figures.families(table).axes[0].get_lines()]
     assert labels == ["JPEG 4:2:0 (classical)", "JPEG 4:4:4 (classical)", "AVIF (classical)", "fitted"]
 
 
 def test_seconds_of_a_fit_are_weighed_at_equal_bytes(fits):
-    gains = rd_report.over_jpeg().set_index(["codec", "took"])["gain"]
+    gains = rate_distortion_figures.over_jpeg().set_index(["codec", "took"])["gain"]
     assert gains.xs("fitted").to_dict() == pytest.approx({210.0: DECIBELS[1] - 25.22, 27.0: 0}, abs=0.01)
-    short = pd.read_csv(rd_report.RESULTS / "rd_live1.csv").query(
+    short = pd.read_csv(rate_distortion_figures.RESULTS / "rd_live1.csv").query(
         "codec != 'avif' or bpp > 0.3"
     )  # begins later
-    others = rd_report.over_jpeg().query("codec != 'fitted'").set_index("codec")["gain"]
+    others = rate_distortion_figures.over_jpeg().query("codec != 'fitted'").set_index("codec")["gain"]
     assert others["jpeg"] == 0 and others["avif"] == pytest.approx(gains["fitted", 210.0])
-    short.to_csv(rd_report.RESULTS / "rd_live1.csv", index=False)
-    assert set(rd_report.over_jpeg()["codec"]) == {"fitted", "jpeg", "jpeg444"}
+    short.to_csv(rate_distortion_figures.RESULTS / "rd_live1.csv", index=False)
+    assert set(rate_distortion_figures.over_jpeg()["codec"]) == {"fitted", "jpeg", "jpeg444"}
 
 
 def test_the_findings_in_the_readme_are_those_of_the_record():
-    text = rd_report.findings()
+    text = readme.rates_table()
     assert text in (ROOT / "README.md").read_text(), (
-        'run python -c "from helpers.rd_report import write_findings; write_findings()"'
+        'run python -c "from helpers.study import readme; readme.write_all()"'
     )
     found = rd.bd_rates(pd.read_csv(RESULTS / "rd_live1.csv")).set_index("codec")
     cells = " | ".join(f"{rate:+.1f} %" for rate in found.loc["ours"])

@@ -2,17 +2,26 @@
 
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
+import in_process
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from study_copy import copy_study, fingerprints, run_helpers
 
-from helpers import ROOT, findings
+from helpers import ROOT
+from helpers.study import findings
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@cache
+def parsed(page: Path) -> BeautifulSoup:
+    """A page that many tests look at."""
+    return BeautifulSoup(page.read_text(), "html.parser")
 
 
 def test_the_command_succeeds_with_a_line_a_notebook(report):
@@ -29,7 +38,7 @@ def test_quick_mode_takes_less_than_ten_minutes(report):
 
 
 def test_the_museum_of_bugs_ran(report):
-    pages = {page.stem: BeautifulSoup(page.read_text(), "html.parser").get_text() for page in report.pages}
+    pages = {page.stem: parsed(page).get_text() for page in report.pages}
     strangers = re.search(r"strangers score ([\d.]+) dB, where floats say ([\d.]+)", pages["01_exploration"])
     as_bytes, as_floats = map(float, strangers.groups())
     assert abs(as_bytes - 27.9) < 0.3 and as_floats < 15
@@ -41,7 +50,7 @@ def test_the_museum_of_bugs_ran(report):
 
 
 def test_the_last_page_has_a_glossary(report):
-    soup = BeautifulSoup((report.pages[0].parent / "07_analysis.html").read_text(), "html.parser")
+    soup = parsed(report.pages[0].parent / "07_analysis.html")
     (folded,) = [d for d in soup.select("details") if d.summary.get_text().startswith("Glossary")]
     terms = [term.get_text() for term in folded.select("li > strong")]
     assert len(terms) >= 20 and terms == sorted(terms, key=str.lower)
@@ -49,13 +58,13 @@ def test_the_last_page_has_a_glossary(report):
 
 def test_there_is_a_page_for_each_notebook_and_an_index_that_leads_to_it(report):
     assert [page.stem for page in report.pages] == [*NOTEBOOKS, "index"]
-    index = BeautifulSoup(report.pages[-1].read_text(), "html.parser")
+    index = parsed(report.pages[-1])
     targets = {link["href"] for link in index.select("a[href]")}
     assert {f"{name}.html" for name in NOTEBOOKS} <= targets
 
 
 def test_the_opening_page_tells_the_findings_with_figures_that_lead_to_their_notebooks(report):
-    index = BeautifulSoup(report.pages[-1].read_text(), "html.parser")
+    index = parsed(report.pages[-1])
     rows = index.select("table.findings tbody tr")
     assert [row.select("td")[1].text for row in rows] == [finding.answer for finding in findings.findings()]
     assert all(row.select_one("a[href$='.html']") for row in rows)
@@ -83,7 +92,7 @@ def test_the_notebooks_say_which_pictures_they_used(report, request):
 
 
 def test_links_between_pages_lead_somewhere(report):
-    soups = {page: BeautifulSoup(page.read_text(), "html.parser") for page in report.pages}
+    soups = {page: parsed(page) for page in report.pages}
     names = {page: {tag["id"] for tag in soup.select("[id]")} for page, soup in soups.items()}
     for page, soup in soups.items():
         for link in soup.select("a[href]"):
@@ -95,7 +104,7 @@ def test_links_between_pages_lead_somewhere(report):
 
 def test_pages_need_no_network_and_no_kernel(report):
     for page in report.pages:
-        soup = BeautifulSoup(page.read_text(), "html.parser")
+        soup = parsed(page)
         sources = [tag.get("src") or tag.get("href") for tag in soup.select("[src], link[href]")]
         assert sources and all(not re.match(r"(https?:)?//", source) for source in sources)
         scripts = [script.get("src") for script in soup.select("script") if script.get("src")]
@@ -105,13 +114,13 @@ def test_pages_need_no_network_and_no_kernel(report):
 
 def test_every_picture_has_alt_text_of_its_own(report):
     for page in report.pages:
-        for image in BeautifulSoup(page.read_text(), "html.parser").select("img"):
+        for image in parsed(page).select("img"):
             assert len(image["alt"]) > 15 and "No description" not in image["alt"]
 
 
 def test_pages_name_their_language_title_and_width(report):
     for page in report.pages:
-        soup = BeautifulSoup(page.read_text(), "html.parser")
+        soup = parsed(page)
         assert soup.html["lang"] == "en" and len(soup.title.text) > 10
         assert soup.select_one("meta[name=viewport]") and len(soup.select("h1")) == 1
 
@@ -145,7 +154,7 @@ def write(study: Path, name: str, *cells: str) -> None:
 
 def failure(study: Path) -> str:
     """stderr of a report that fails after the first notebook; the first page must be there."""
-    process = run_helpers(study, "report")
+    process = in_process.report(study)
     assert process.returncode == 2
     assert "Title of 01_fine" in (study / "figures/report/01_fine.html").read_text()
     assert not (study / "figures/report/02_broken.html").exists()
@@ -159,6 +168,7 @@ def test_an_error_in_a_cell_is_reported_with_notebook_cell_and_traceback(small_s
     assert "ZeroDivisionError: division by zero" in message and "\x1b" not in message
 
 
+@pytest.mark.slow
 def test_an_error_in_an_interact_callback_stops_the_report(small_study):
     write(
         small_study,
@@ -190,22 +200,22 @@ compare.Comparison(image, fails_in_the_callback, [1, 2], stops=[1, 2], start=1, 
 
 def test_a_failing_notebook_leaves_its_earlier_page(small_study):
     write(small_study, "02_broken", "print('as it was')")
-    assert run_helpers(small_study, "report").returncode == 0
+    assert in_process.report(small_study).returncode == 0
     write(small_study, "02_broken", "1 / 0")
-    assert run_helpers(small_study, "report", "--only", "2").returncode == 2
+    assert in_process.report(small_study, "--only", "2").returncode == 2
     assert "as it was" in (small_study / "figures/report/02_broken.html").read_text()
 
 
 def test_only_renders_the_chosen_notebook_and_keeps_the_others(small_study):
     write(small_study, "02_broken", "print('second')")
-    assert run_helpers(small_study, "report", "--only", "01").returncode == 0
+    assert in_process.report(small_study, "--only", "01").returncode == 0
     assert not (small_study / "figures/report/02_broken.html").exists()
-    assert run_helpers(small_study, "report", "--only", "02").returncode == 0
+    assert in_process.report(small_study, "--only", "02").returncode == 0
     assert "02_broken.html" in (small_study / "figures/report/01_fine.html").read_text()
 
 
 def test_a_number_without_a_notebook_is_named(small_study):
-    process = run_helpers(small_study, "report", "--only", "77")
+    process = in_process.report(small_study, "--only", "77")
     assert process.returncode == 2
     assert process.stderr == "notebook 77: there is none; known are 01\n"
 
@@ -220,9 +230,11 @@ def test_a_kernel_that_dies_is_named_with_its_last_words(small_study):
     assert re.fullmatch(r"02_broken\.ipynb: its kernel died \(.*no room left.*\)\n", failure(small_study))
 
 
+@pytest.mark.slow
 def test_what_a_kernel_says_of_itself_is_not_shown(small_study):
+    """A kernel writes to the terminal of the process that started it, which is a new one here."""
     write(small_study, "02_fine", "import os, sys\nos.write(sys.__stderr__.fileno(), b'farewell')")
-    process = run_helpers(small_study, "report")
+    process = run_helpers(small_study, "report", "--only", "02")
     assert process.returncode == 0 and "farewell" not in process.stderr
 
 

@@ -10,10 +10,10 @@ from scipy import stats
 
 from helpers import ROOT, StudyError
 from helpers.experiments import statistics
-from helpers.experiments.grid import BASELINES, REPLICAS, VERDICTS, cards_of
+from helpers.experiments.grid import BASELINES, REPLICAS, VERDICTS, experiments_of
 
 FOLDS = (6, 6, 6, 6, 5)  # scenes of each
-QUESTIONS = sum(card.factor != "seed" for card in cards_of("restore").values())
+QUESTIONS = sum(card.factor != "seed" for card in experiments_of("restore").values())
 
 
 def simulated(rng, settings, scene_spread, run_spread, planted=0.0, replicas=REPLICAS, wild=1.0):
@@ -50,6 +50,7 @@ def spreads():
     return float(np.nanmedian(within)), statistics.noise(table).variance ** 0.5
 
 
+@pytest.mark.slow
 def test_noise_alone_is_called_no_evidence_at_the_stated_rate(spreads):
     rng = np.random.default_rng(0)
     families = 60
@@ -61,6 +62,7 @@ def test_noise_alone_is_called_no_evidence_at_the_stated_rate(spreads):
     assert false <= 8
 
 
+@pytest.mark.slow
 def test_settings_that_train_four_times_as_wildly_are_seldom_judged(spreads):
     rng = np.random.default_rng(4)
     found = pd.concat([statistics.effects(simulated(rng, QUESTIONS, *spreads, wild=4.0)) for _ in range(60)])
@@ -85,6 +87,7 @@ def test_intervals_hold_what_they_promise(spreads):
     assert 0.93 < inside <= 1
 
 
+@pytest.mark.slow
 def test_a_calm_setting_is_judged_by_itself_from_the_smallest_readable_difference_on(spreads):
     rng = np.random.default_rng(5)
     calm = simulated(rng, QUESTIONS - 20, *spreads)
@@ -216,43 +219,46 @@ def test_the_p_of_rivals_are_corrected_for_one_another():
 @pytest.mark.parametrize("task", BASELINES)
 def test_the_records_answer_every_card(task):
     table = statistics.load(task)
-    cards = statistics.card_table(task, table)
-    assert cards["card"].tolist() == [c.name for c in cards_of(task).values() if c.factor != "seed"]
+    cards = statistics.experiment_table(task, table)
+    assert cards["experiment"].tolist() == [
+        c.name for c in experiments_of(task).values() if c.factor != "seed"
+    ]
     assert set(cards["verdict"]) <= {"helps", "no evidence", "hurts", "diverged"}
     assert (cards["verdict"] == "hurts").any()
     assert (
-        table.groupby(["setting"])["scene"].nunique().drop(cards[cards.verdict == "diverged"].card) == 29
+        table.groupby(["setting"])["scene"].nunique().drop(cards[cards.verdict == "diverged"].experiment)
+        == 29
     ).all()
 
 
 def test_cards_are_written_out_for_readers():
-    rows = statistics.card_table("restore", statistics.load("restore")).set_index("card")
-    row, text = rows.loc["8 maps"], statistics.cards_as_text(rows).loc["8 maps"]
+    rows = statistics.experiment_table("restore", statistics.load("restore")).set_index("experiment")
+    row, text = rows.loc["8 maps"], statistics.experiments_as_text(rows).loc["8 maps"]
     assert text["changed"] == "width=8" and text["verdict"] == row["verdict"]
     assert text["PSNR, dB"] == f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
     assert (
         text["parameters"] == "2,924"
         and text["budget"] == "300 steps, 9.8 megapixels"
-        and statistics.cards_as_text(rows).loc["4 blocks", "predicted"] == "(seen in a trial)"
+        and statistics.experiments_as_text(rows).loc["4 blocks", "predicted"] == "(seen in a trial)"
     )
 
 
 def test_a_card_without_a_record_does_not_render():
     table = statistics.load("restore")
-    with pytest.raises(StudyError, match="card 'Sigmoid' of restore has no record.*ablate --mode full"):
-        statistics.card_table("restore", table[table["setting"] != "Sigmoid"])
+    with pytest.raises(StudyError, match="experiment 'Sigmoid' of restore has no record.*ablate --mode full"):
+        statistics.experiment_table("restore", table[table["setting"] != "Sigmoid"])
 
 
 def test_a_card_that_diverged_shows_no_number():
     table = statistics.load("restore")
     one = (table["setting"] == "GELU") & (table["fold"] == 1)
     table.loc[one, ["psnr", "ssim", "scene"]], table.loc[one, "diverged"] = np.nan, True
-    rows = statistics.card_table("restore", table).set_index("card")
-    text = statistics.cards_as_text(rows).loc["GELU"]
+    rows = statistics.experiment_table("restore", table).set_index("experiment")
+    text = statistics.experiments_as_text(rows).loc["GELU"]
     assert (text["PSNR, dB"], text["verdict"]) == ("-", "diverged") and "nan" not in " ".join(text)
 
 
-def test_what_the_records_took_is_of_what_is_asked(monkeypatch):
+def test_what_the_records_took_is_of_what_is_ablation_finding(monkeypatch):
     runs, asked = statistics.read_table("runs"), statistics.provenance()
     old = runs.head(3).assign(key=["a", "b", "c"], seconds=1e6, commit="old")
     monkeypatch.setattr(statistics, "read_table", lambda name: pd.concat([runs, old]))

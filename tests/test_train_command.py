@@ -9,15 +9,19 @@ import sys
 import time
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sandbox import checkpointed
 
 from helpers import ROOT
-from helpers.codec.prior import gaussian_tables
+from helpers.codec.trained.entropy_model import gaussian_tables
+from helpers.codec.trained.network import CompressionNetwork
 from helpers.data import open_set
-from helpers.weights import load_network
+from helpers.models import ConvolutionalNetwork
+from helpers.weights import load_network, read_tensors, write_tensors
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,17 @@ def run(*arguments, **options):
     )
 
 
+def run_here(*arguments, **options):
+    return in_process.run(*command(*arguments, interpreter=(), **options)[1:])
+
+
+def from_weights(folder, out, weights, steps, *more, task="restore"):
+    """A training that starts from weights, whose network is that of the weights."""
+    words = command(folder, out, "--init", weights, "--steps", steps, task=task, interpreter=())[1:]
+    place = words.index("--network")
+    return in_process.run(*words[:place], *words[place + 2 :], *more)
+
+
 def leg(out: Path) -> dict:
     return json.loads(out.with_suffix(".json").read_text())["legs"][-1]
 
@@ -65,7 +80,7 @@ def whole(folder, tmp_path_factory) -> Path:
 
 def test_weights_card_and_record_are_written_and_the_checkpoint_is_gone(whole):
     assert sorted(path.name for path in whole.parent.iterdir()) == ["weights.json", "weights.safetensors"]
-    network, card = load_network(whole, "restore", "y")
+    network, card = load_network(whole, ConvolutionalNetwork, "restore", "y")
     record = json.loads(whole.with_suffix(".json").read_text())
     assert {key: record[key] for key in card} == card
     found = leg(whole)
@@ -79,7 +94,7 @@ def test_weights_card_and_record_are_written_and_the_checkpoint_is_gone(whole):
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 5))])
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(folder, whole, tmp_path, seed):
     chance, out = random.Random(seed), tmp_path / "weights.safetensors"
-    checkpoint = out.with_suffix(".checkpoint.json")
+    checkpoint = out.with_suffix(".checkpoint.safetensors")
     kills = 0
     for _ in range(30):
         resume = ("--resume", None) if checkpoint.exists() else ()
@@ -94,10 +109,10 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(fold
         process.kill()
         process.wait()
         if out.exists():
-            load_network(out)  # never half-written
+            load_network(out, ConvolutionalNetwork)  # never half-written
         if out.with_suffix(".json").exists():
             break
-        assert not checkpoint.exists() or json.loads(checkpoint.read_text())["state"]["step"] % 10 == 0
+        assert not checkpoint.exists() or checkpointed(checkpoint)["step"] % 10 == 0
     print(f"{kills} kills")
     assert kills >= 2
     assert leg(out)["weights_sha256"] == leg(whole)["weights_sha256"]
@@ -113,22 +128,20 @@ def test_control_c_says_one_line_and_keeps_the_checkpoint(folder, whole, tmp_pat
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not out.with_suffix(".checkpoint.json").exists():
+    while not out.with_suffix(".checkpoint.safetensors").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
     assert complaints.splitlines() == ["interrupted; what was finished is kept"]
-    assert (
-        not out.exists()
-        and json.loads(out.with_suffix(".checkpoint.json").read_text())["state"]["step"] >= 10
-    )
-    assert "a training was interrupted here" in error(run(folder, out, "--steps", 100_000))
-    assert "was made with steps 100000, not 60" in error(run(folder, out, "--resume", None))
-    process = run(folder, out, "--resume", None, "--steps", 100_000, "--threads", 2)
+    assert not out.exists() and checkpointed(out.with_suffix(".checkpoint.safetensors"))["step"] >= 10
+    assert "a training was interrupted here" in error(run_here(folder, out, "--steps", 100_000))
+    assert "was made with steps 100000, not 60" in error(run_here(folder, out, "--resume", None))
+    process = run_here(folder, out, "--resume", None, "--steps", 100_000, "--threads", 2)
     assert "was made with threads 1, not 2" in error(process)
 
 
+@pytest.mark.slow
 def test_a_full_disk_says_one_line_and_keeps_the_last_checkpoint(folder, tmp_path):
     """A limit on file sizes stands for the disk: the first checkpoint fits, later ones do not."""
     out = tmp_path / "weights.safetensors"
@@ -149,25 +162,22 @@ def test_a_full_disk_says_one_line_and_keeps_the_last_checkpoint(folder, tmp_pat
     assert (
         "can't be written (File too large); training stopped, the checkpoint" in line and "is whole" in line
     )
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["weights.checkpoint-20.safetensors", "weights.checkpoint.json"]
-    path = tmp_path / "weights.checkpoint.json"
-    state = json.loads(path.read_text())
-    del state["about"]["network"]["dilation"], state["sha256"]  # as if written before there was either
-    path.write_text(json.dumps(state))
-    assert run(folder, out, "--resume", None).returncode == 0
+    (path,) = tmp_path.iterdir()
+    assert path.name == "weights.checkpoint.safetensors" and checkpointed(path)["step"] == 20
+    arrays, texts = read_tensors(path, "about", "state")
+    about = json.loads(texts["about"])
+    del about["network"]["dilation"]  # as if written before there was one
+    write_tensors(path, arrays, {"about": json.dumps(about), "state": texts["state"]})
+    assert run_here(folder, out, "--resume", None).returncode == 0
 
 
 def test_init_starts_from_weights_and_lists_every_leg(folder, whole, tmp_path):
     out = tmp_path / "more.safetensors"
-    process = run(folder, out, "--init", whole, "--network", None, "--qualities", "5", "--steps", 20)
+    process = run_here(folder, out, "--init", whole, "--network", None, "--qualities", "5", "--steps", 20)
     assert process.returncode == 2  # one quality is missing
-    words = [
-        w for w in command(folder, out, "--init", whole, "--steps", 20) if w not in ("--network", "unet")
-    ]
-    process = subprocess.run([*words, "--qualities", "5", "95"], cwd=ROOT, capture_output=True, text=True)
+    process = from_weights(folder, out, whole, 20, "--qualities", "5", "95")
     assert process.returncode == 0, process.stderr
-    _, card = load_network(out)
+    _, card = load_network(out, ConvolutionalNetwork)
     assert [leg["training"]["qualities"] for leg in card["legs"]] == [[10, 10], [5, 95]]
     assert card["legs"][0] == leg(whole)
 
@@ -176,11 +186,11 @@ def test_a_resumed_leg_keeps_the_legs_it_stands_on(folder, whole, tmp_path):
     out = tmp_path / "more.safetensors"
     words = [w for w in command(folder, out, "--steps", 100_000) if w not in ("--network", "unet")]
     process = subprocess.Popen([*words, "--init", str(whole)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not out.with_suffix(".checkpoint.json").exists():
+    while not out.with_suffix(".checkpoint.safetensors").exists():
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert json.loads(out.with_suffix(".checkpoint.json").read_text())["about"]["legs"] == [leg(whole)]
+    assert checkpointed(out.with_suffix(".checkpoint.safetensors"), "about")["legs"] == [leg(whole)]
 
 
 def test_bad_pictures_are_named_and_the_rest_is_trained_on(folder, tmp_path):
@@ -190,7 +200,7 @@ def test_bad_pictures_are_named_and_the_rest_is_trained_on(folder, tmp_path):
         os.link(path, pictures / path.name)
     Image.new("L", (20, 20)).save(pictures / "small.png")
     (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0nothing")
-    process = run(pictures, tmp_path / "weights.safetensors", "--steps", 10)
+    process = run_here(pictures, tmp_path / "weights.safetensors", "--steps", 10)
     assert process.returncode == 2
     lines = sorted(process.stderr.splitlines())
     assert len(lines) == 2 and "broken.jpg: " in lines[0] and "small.png: is 20x20, smaller" in lines[1]
@@ -224,24 +234,21 @@ def test_what_cannot_be_trained_is_one_line(folder, tmp_path, arguments, reason)
     given = dict(zip(arguments[::2], arguments[1::2], strict=True))
     images = given.pop("--images", folder)
     out = given.pop("--out", out)
-    process = run(images, out, *[word for pair in given.items() for word in pair])
+    process = run_here(images, out, *[word for pair in given.items() for word in pair])
     assert reason in error(process)
     assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_minutes_fix_the_steps_and_record_them(folder, tmp_path):
-    words = [
-        w
-        for w in command(folder, tmp_path / "w.safetensors", "--minutes", "0.05")
-        if w not in ("--steps", "60")
-    ]
-    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    words = command(folder, tmp_path / "w.safetensors", "--minutes", "0.05", interpreter=())
+    process = in_process.run(*[word for word in words[1:] if word not in ("--steps", "60")])
     assert process.returncode == 0, process.stderr
     steps = int(process.stdout.split(" steps fit into 0.05 minutes")[0])
     found = leg(tmp_path / "w.safetensors")
     assert found["training"]["steps"] == steps >= 10 and 0.5 < found["seconds"] < 20
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network_on_twice_the_patches(folder, tmp_path):
     out = tmp_path / "weights.safetensors"
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
@@ -255,6 +262,7 @@ def test_two_processes_train_one_network_on_twice_the_patches(folder, tmp_path):
     assert leg(once)["weights_sha256"] == found["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_training_needs_five_packages_alone(folder, tmp_path):
     """Run where every other package of the requirements is hidden."""
     hidden = [
@@ -270,22 +278,45 @@ def test_training_needs_five_packages_alone(folder, tmp_path):
 
 
 def test_the_samples_show_the_command_working(tmp_path):
-    process = run(
+    process = run_here(
         "samples", tmp_path / "w.safetensors", "--steps", 10, "--space", "rgb", "--network", "plain"
     )
     assert process.returncode == 0 and process.stderr == "", process.stderr
-    assert load_network(tmp_path / "w.safetensors", "restore", "rgb")[0].config.image_channels == 3
+    assert (
+        load_network(tmp_path / "w.safetensors", ConvolutionalNetwork, "restore", "rgb")[
+            0
+        ].config.image_channels
+        == 3
+    )
     assert np.isfinite(leg(tmp_path / "w.safetensors")["seconds"])
 
 
 CODEC = ("--network", "codec", "--batch", 2, "--steps", 30)
 
 
-def test_compress_is_trained_killed_and_resumed_to_the_same_weights(folder, tmp_path):
-    whole, out = tmp_path / "whole.safetensors", tmp_path / "weights.safetensors"
-    process = run(folder, whole, *CODEC, task="compress")
+@pytest.fixture(scope="module")
+def whole_codec(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("whole codec") / "weights.safetensors"
+    process = run_here(folder, out, *CODEC, task="compress")
     assert process.returncode == 0 and process.stderr == "", process.stderr
-    checkpoint = out.with_suffix(".checkpoint.json")
+    return out
+
+
+def test_compress_is_trained_and_goes_on_from_its_weights(folder, whole_codec, tmp_path):
+    network, card = load_network(whole_codec, CompressionNetwork, "compress", "rgb")
+    parts = card["macs_of_parts"]
+    assert card["macs_per_pixel"] == parts["context"] + parts["synthesis"] < 40_000
+    tables = network.prior.tables
+    assert tables.dtype == torch.int32 and not torch.equal(tables, gaussian_tables())  # counted
+    further = tmp_path / "further.safetensors"
+    assert from_weights(folder, further, whole_codec, 10, "--batch", 2, task="compress").returncode == 0
+    assert len(load_network(further, CompressionNetwork)[1]["legs"]) == 2
+
+
+@pytest.mark.slow
+def test_compress_is_killed_and_resumed_to_the_same_weights(folder, whole_codec, tmp_path):
+    out = tmp_path / "weights.safetensors"
+    checkpoint = out.with_suffix(".checkpoint.safetensors")
     process = subprocess.Popen(
         command(folder, out, *CODEC, task="compress"), cwd=ROOT, stdout=subprocess.DEVNULL
     )
@@ -295,17 +326,7 @@ def test_compress_is_trained_killed_and_resumed_to_the_same_weights(folder, tmp_
     process.wait()
     assert checkpoint.exists() and not out.exists()
     assert run(folder, out, *CODEC, "--resume", None, task="compress").returncode == 0
-    assert leg(out)["weights_sha256"] == leg(whole)["weights_sha256"]
-    network, card = load_network(out, "compress", "rgb")
-    parts = card["macs_of_parts"]
-    assert card["macs_per_pixel"] == parts["context"] + parts["synthesis"] < 40_000
-    tables = network.prior.tables
-    assert tables.dtype == torch.int32 and not torch.equal(tables, gaussian_tables())  # counted
-    further = tmp_path / "further.safetensors"
-    arguments = ("--network", None, "--init", out, "--batch", 2, "--steps", 10)
-    words = [str(w) for w in command(folder, further, *arguments, task="compress") if w != "--network"]
-    assert subprocess.run(words, cwd=ROOT, capture_output=True).returncode == 0
-    assert len(load_network(further)[1]["legs"]) == 2
+    assert leg(out)["weights_sha256"] == leg(whole_codec)["weights_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -317,4 +338,4 @@ def test_compress_is_trained_killed_and_resumed_to_the_same_weights(folder, tmp_
     ],
 )
 def test_what_cannot_be_a_codec_is_one_line(folder, tmp_path, arguments, reason):
-    assert reason in error(run(folder, tmp_path / "w.safetensors", *arguments, task="compress"))
+    assert reason in error(run_here(folder, tmp_path / "w.safetensors", *arguments, task="compress"))

@@ -1,24 +1,25 @@
 """The loop: learning itself, seeds, schedules, checkpoints that resume bit for bit, and what stops it."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
+from sandbox import checkpointed
 
 from helpers import StudyError, jpeg, metrics
 from helpers.data import center_crop, open_set
 from helpers.models import NETWORKS, ConvolutionalNetwork, NetworkConfig
 from helpers.restoring import reconstruct
-from helpers.rounding import start_from_pixels
 from helpers.training.checkpoint import Checkpoints
 from helpers.training.config import TrainingConfig
 from helpers.training.loop import LOSSES, Progress, learning_rate_factor, train
 from helpers.training.pairs import Photographs
+from helpers.training.rounding import start_from_pixels
 from helpers.weights import digest
 
 SMALL = NetworkConfig(unshuffle=2, width=8, depth=3)
+UNET = NetworkConfig("unet", width=8, depth=2)
 QUICK = TrainingConfig(steps=60, warm_up=10, batch=8)
 
 
@@ -49,6 +50,7 @@ def test_a_short_training_restores_better_than_doing_nothing(photographs, origin
     assert curve[-1]["psnr"] > curve[0]["psnr"] and curve[-1]["seconds"] > curve[0]["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_rounding_network_learns_to_be_jpeg_in_seconds(tmp_path):
     """From the statistics of training pixels, past the 34 dB of a network that only drops coefficients."""
     images = dict(open_set("samples").images(pytest.fail))
@@ -93,11 +95,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(photograp
         (SMALL, {"average": 0.9}),
         (dataclasses.replace(SMALL, norm="batch", dropout=0.2), {}),
         (SMALL, {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "plateau"}),
-        (NetworkConfig("unet", width=8, depth=2), {"precision": "bfloat16", "loss": "l1"}),
+        pytest.param(UNET, {"precision": "bfloat16", "loss": "l1"}, marks=pytest.mark.slow),
     ],
     ids=["average", "norm and dropout", "sgd and plateau", "bfloat16"],
 )
-@pytest.mark.parametrize("stop", [10, 30, 50])
+@pytest.mark.parametrize(
+    "stop", [pytest.param(10, marks=pytest.mark.slow), 30, pytest.param(50, marks=pytest.mark.slow)]
+)
 def test_a_resumed_training_equals_an_uninterrupted_one(photographs, tmp_path, network, changes, stop):
     whole, curve = trained(photographs, network, **changes)
 
@@ -112,8 +116,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(photographs, tmp_path, n
                 raise Interrupted
 
     with pytest.raises(Interrupted):
-        trained(photographs, network, Stopping(tmp_path / "run.json", seconds=0), **changes)
-    again = Checkpoints(tmp_path / "run.json", resume=True)
+        trained(photographs, network, Stopping(tmp_path / "run.safetensors", seconds=0), **changes)
+    again = Checkpoints(tmp_path / "run.safetensors", resume=True)
     resumed, rest = trained(photographs, network, again, **changes)
     assert digest(resumed.state_dict()) == digest(whole.state_dict())
     assert [(p["step"], p["loss"], p["psnr"]) for p in rest] == [
@@ -164,7 +168,7 @@ def test_a_plateau_lowers_the_rate(photographs):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(photographs, tmp_path):
-    checkpoints = Checkpoints(tmp_path / "run.json", seconds=0)
+    checkpoints = Checkpoints(tmp_path / "run.safetensors", seconds=0)
     trained(photographs, checkpoints=checkpoints, steps=20)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(
@@ -176,20 +180,20 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(phot
         config = dataclasses.replace(QUICK, steps=60, learning_rate=1e30, warm_up=0, schedule="constant")
         train(network, photographs, config, checkpoints=poisoned)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert json.loads(checkpoints.path.read_text())["state"]["step"] == 20
+    assert checkpointed(checkpoints.path)["step"] == 20
 
 
 def test_a_checkpoint_of_another_network_is_refused(photographs, tmp_path):
-    trained(photographs, checkpoints=Checkpoints(tmp_path / "run.json", seconds=0), steps=20)
+    trained(photographs, checkpoints=Checkpoints(tmp_path / "run.safetensors", seconds=0), steps=20)
     other = dataclasses.replace(SMALL, width=16)
     with pytest.raises(StudyError, match="can't be resumed from"):
-        trained(photographs, other, Checkpoints(tmp_path / "run.json", resume=True))
+        trained(photographs, other, Checkpoints(tmp_path / "run.safetensors", resume=True))
 
 
 def test_only_the_last_checkpoint_stays(photographs, tmp_path):
-    checkpoints = Checkpoints(tmp_path / "run.json", seconds=0)
+    checkpoints = Checkpoints(tmp_path / "run.safetensors", seconds=0)
     trained(photographs, checkpoints=checkpoints)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run-60.safetensors", "run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.safetensors"]
     checkpoints.remove()
     assert not list(tmp_path.iterdir())
 

@@ -30,14 +30,14 @@ def path(network, tmp_path):
 
 def message(path, *wanted):
     with pytest.raises(StudyError) as caught:
-        load_network(path, *wanted)
+        load_network(path, ConvolutionalNetwork, *wanted)
     text = str(caught.value)
     assert len(text.splitlines()) == 1 and text.startswith(f"{path}: ")
     return text
 
 
 def test_what_is_written_is_read_within_float16(network, path):
-    read, card = load_network(path, "restore", "y")
+    read, card = load_network(path, ConvolutionalNetwork, "restore", "y")
     assert read.config == CONFIG and card == CARD
     for (name, value), other in zip(network.state_dict().items(), read.state_dict().values(), strict=True):
         assert other.dtype == value.dtype, name
