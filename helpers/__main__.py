@@ -41,23 +41,25 @@ def _function_of(command: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _number(kind: type, low: float, high: float, name: str) -> Callable[[str], float]:
-    """Reads an option: a number of a kind in low..high, a float also above `low` itself."""
+    """Reads an option: a number of a kind in low..high."""
 
     def read(text: str) -> float:
         with contextlib.suppress(ValueError):
             value = kind(text)
-            if low <= value <= high and (text.isdigit() if kind is int else value > low):
+            if low <= value <= high and (kind is float or text.isdigit()):
                 return value
         raise argparse.ArgumentTypeError(f"{text!r} is not {name}")
 
     return read
 
 
-QUALITY = _number(int, 1, 95, "a JPEG quality from 1 to 95")
+QUALITY = _number(int, 1, 100, "a JPEG quality from 1 to 100")
 COUNT = _number(int, 1, 10**9, "a number of processes")
 RATE = _number(int, 0, 63, "a rate from 0 to 63")
-MINUTES = _number(float, 0, 24 * 60, "a number of minutes above zero, a day at most")
-BITS = _number(float, 0, 1000, "a positive number of bits a pixel")
+MINUTES = _number(float, 1e-6, 24 * 60, "a number of minutes above zero, a day at most")
+EARLIER = _number(int, 0, 100, "a number from 0 to 100")
+STRENGTH = _number(float, 0, 1, "a strength from 0 to 1")
+BITS = _number(float, 1e-6, 1000, "a positive number of bits a pixel")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--images", required=True, metavar="DIR", help="folder, samples or live1")
     command.add_argument("--quality", nargs="+", type=QUALITY, default=[10, 20, 30, 40], metavar="Q")
     command.add_argument("--space", choices=["y", "rgb", "grey"], default="y")
+    command.add_argument("--subsampling", choices=["4:2:0", "4:4:4"], default="4:2:0", help="of rgb")
+    command.add_argument(
+        "--earlier", nargs=2, type=EARLIER, metavar=("Q", "CUT"), help="code at quality Q, cut, then code"
+    )
     command.add_argument("--weights", type=Path, metavar="FILE", help="instead of the shipped ones")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
 
@@ -95,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("restore", help="a JPEG photograph in, a better picture out")
     command.add_argument("source", type=Path, metavar="IN", help="JPEG file, or folder of them")
     command.add_argument("target", type=Path, metavar="OUT", help="file .png, .webp or .jpg, or folder")
+    command.add_argument("--strength", type=STRENGTH, default=1.0, metavar="S", help="of the change, 0 to 1")
 
     command = add("encode", help="pictures to small files, by a network")
     command.add_argument("source", type=Path, metavar="IN", help="picture, or folder of them")

@@ -12,15 +12,15 @@ LONGEST_SIDE = 65500  # pixels: libjpeg's own limit
 def encode(image: np.ndarray, quality: int, *, subsampling: str = "4:2:0", optimize: bool = False) -> bytes:
     """JPEG file of a uint8 image (H, W) or (H, W, 3), written by Pillow's libjpeg-turbo.
 
-    quality 1..95; chroma subsampling "4:2:0" (Pillow's default) or "4:4:4", without meaning for grey;
+    quality 1..100; chroma subsampling "4:2:0" (Pillow's default) or "4:4:4", without meaning for grey;
     `optimize` fits the Huffman tables to the picture, which changes bytes and no pixel. Raises TypeError
     or ValueError for another dtype, shape, quality or subsampling.
     """
     check_image(image, "encode")
     if max(image.shape) > LONGEST_SIDE:
         raise ValueError(f"JPEG holds sides of at most {LONGEST_SIDE} pixels, not {image.shape[:2]}")
-    if not 1 <= quality <= 95:
-        raise ValueError(f"quality is {quality}; JPEG's scale here is 1..95")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality is {quality}; JPEG's scale is 1..100")
     if subsampling not in SUBSAMPLING:
         raise ValueError(f"subsampling is {subsampling!r}; known are {', '.join(SUBSAMPLING)}")
     buffer = io.BytesIO()
@@ -38,11 +38,14 @@ def decode(data: bytes) -> np.ndarray:
 def luma(image: np.ndarray) -> np.ndarray:
     """BT.601 luma of an image, uint8 (H, W), range 16..235: MATLAB's `rgb2ycbcr`, channel Y.
 
-    This is the Y of every published restoration table; a grey image counts as R = G = B.
+    This is the Y of every published restoration table; a grey image, range 0..255, is its own Y, as the
+    tables of grey sets (Classic5, Set12) take it.
     """
     check_image(image, "luma")
+    if image.ndim == 2:
+        return image
     weights = np.array([65.481, 128.553, 24.966]) / 255
-    return np.floor(16 + as_space(image, "rgb") @ weights + 0.5).astype(np.uint8)
+    return np.floor(16 + image @ weights + 0.5).astype(np.uint8)
 
 
 def full_range_grey(image: np.ndarray) -> np.ndarray:

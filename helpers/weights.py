@@ -25,9 +25,14 @@ SHIPPED = {  # by task and space
 
 def default_weights(task: str, space: str) -> Path:
     """The shipped weights file of a task and space. Raises StudyError where there is none."""
-    if (task, space) not in SHIPPED:
+    if (key := (task, network_space(space))) not in SHIPPED:
         raise StudyError(f"{task}: no weights are shipped for space {space}; name a file with --weights")
-    return WEIGHTS / f"{SHIPPED[task, space]}.safetensors"
+    return WEIGHTS / f"{SHIPPED[key]}.safetensors"
+
+
+def network_space(space: str) -> str:
+    """The space whose networks serve another: full-range grey goes through those of luma."""
+    return "y" if space == "grey" else space
 
 
 def save_network(network: "nn.Module", path: Path, card: dict) -> None:

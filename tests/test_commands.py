@@ -86,7 +86,7 @@ def test_a_record_that_cannot_be_written_is_named(folder, tmp_path, target):
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("quality", ["0", "96", "ten", "-5"])
+@pytest.mark.parametrize("quality", ["0", "101", "ten", "-5"])
 def test_a_quality_outside_the_scale_is_refused(folder, quality):
     process = run("evaluate", "jpeg", "--images", folder, "--quality", quality)
     assert process.returncode == 2 and "Traceback" not in process.stderr

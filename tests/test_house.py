@@ -14,7 +14,7 @@ from helpers import ROOT
 
 # Modules and packages of `helpers`, from the ground up: each imports from layers below its own alone.
 LAYERS = (
-    ("files", "config", "jpeg"),
+    ("files", "config", "jpeg", "cells"),
     ("models", "metrics", "data", "numpy_net", "weights", "plots", "records", "processes"),
     ("codec", "restoring", "compare", "checks"),
     ("training",),
@@ -23,7 +23,7 @@ LAYERS = (
     ("__main__",),
 )
 TEACHING_CORE = ("jpeg", "metrics", "data", "models", "numpy_net", "plots", "compare", "checks")
-MOST_LINES = {"a module": 350, "the teaching core": 2700, "helpers": 8600}
+MOST_LINES = {"a module": 350, "the teaching core": 2700, "helpers": 8950}
 
 
 def modules_of(package: Path) -> dict[str, Path]:

@@ -204,7 +204,7 @@ def test_only_the_last_checkpoint_stays(photographs, tmp_path):
         ({"task": "paint"}, "task is 'paint'; known are imitate, restore, compress"),
         ({"task": "compress"}, "task compress has space rgb and loss mse"),
         ({"schedule": "zigzag"}, "schedule is 'zigzag'; known are constant, step, plateau, cosine"),
-        ({"qualities": (40, 10)}, "must rise within 1..95"),
+        ({"qualities": (40, 10)}, "must rise within 1..100"),
         ({"patch": 60}, "in space y it must be a multiple of 8"),
         ({"patch": 72, "space": "rgb"}, "in space rgb it must be a multiple of 16"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from helpers.cells import Coding, coding_of
 from helpers.data.loading import ImageError, opened, to_array
 from helpers.files import StudyError, one_line, printable, write_file
 
@@ -36,15 +37,15 @@ def read_upright(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, b
         return to_array(picture), alpha, {"icc_profile": profile or b"", "exif": exif}
 
 
-def read_coded_jpeg(path: Path) -> tuple[np.ndarray, int, dict[str, bytes]]:
-    """(pixels as they were coded, orientation, metadata) of a grey or RGB JPEG file. Raises ImageError."""
+def read_coded_jpeg(path: Path) -> tuple[np.ndarray, int, dict[str, bytes], Coding]:
+    """(pixels as they were coded, orientation, metadata, coding) of a grey or RGB JPEG file; ImageError."""
     with opened(path) as picture:
         if picture.format not in ("JPEG", "MPO") or picture.mode not in ("L", "RGB"):
             found = f"is a {picture.format} picture of mode {picture.mode}"
             raise ImageError(f"{printable(path)}: {found}; restore takes grey and RGB JPEG files")
         exif, orientation = _upright_exif(picture)
-        profile = picture.info.get("icc_profile") or b""
-        return np.array(picture), orientation, {"icc_profile": profile, "exif": exif}
+        metadata = {"icc_profile": picture.info.get("icc_profile") or b"", "exif": exif}
+        return np.array(picture), orientation, metadata, coding_of(picture)
 
 
 def _upright_exif(picture: Image.Image) -> tuple[bytes, int]:
@@ -69,9 +70,15 @@ def check_ending(target: Path, endings: Iterable[str]) -> None:
         raise StudyError(f"{printable(target)}: the ending must be one of {', '.join(endings)}")
 
 
-def write_picture(target: Path, picture: Image.Image, metadata: dict[str, bytes]) -> None:
-    """Writes a Pillow picture in the format of its ending, a key of WRITERS. Raises StudyError, one line."""
+def write_picture(
+    target: Path, picture: Image.Image, metadata: dict[str, bytes], quality: int | None = None
+) -> None:
+    """Writes a Pillow picture in the format of its ending, a key of WRITERS; `quality` is a JPEG's.
+
+    Raises StudyError, one line.
+    """
     kind, options = WRITERS[target.suffix.lower()]
+    options = options | ({"quality": quality} if quality else {})
     kept, buffer = {key: value for key, value in metadata.items() if value}, io.BytesIO()
     try:
         picture.save(buffer, kind, **options, **kept)

@@ -55,9 +55,17 @@ def evaluate(options: argparse.Namespace) -> int:
     if task != "jpeg" and not weights:
         weights = default_weights(task, space)
     with _bar(len(images), "image") as (bar, on_error, errors):
-        record = evaluate(task, images, options.quality, space, on_error, lambda name: bar.update(), weights)
-    count = len(record["rows"][0]["images"])
-    print(f"{task} on {printable(record['set'])}, {count} images, {record['space_means']}")
+        coded = options.subsampling, options.earlier
+        record = evaluate(
+            task, images, options.quality, space, on_error, lambda name: bar.update(), weights, *coded
+        )
+    count, grey = len(record["rows"][0]["images"]), len(record["grey_pictures"])
+    chroma = f", chroma {record['subsampling']}" if record["subsampling"] else ""
+    print(f"{task} on {printable(record['set'])}, {count} images, {record['space_means']}{chroma}")
+    if record["earlier"]:
+        print("coded before at quality {}, then cut by {} rows and columns".format(*record["earlier"]))
+    if grey and space == "y":
+        print(f"{grey} of them grey, taken as they are")
     if weights:
         parameters, macs = record["parameters"], record["macs_per_pixel"]
         print(f"{weights.name}: {parameters:,} parameters, {macs:,.0f} MAC a pixel")

@@ -2,24 +2,26 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers import jpeg, metrics
+from helpers import cells, jpeg, metrics
 from helpers.data import ImageSet
 from helpers.files import StudyError, printable
 from helpers.models import ConvolutionalNetwork
 from helpers.records import environment
 from helpers.restoring import reconstruct
-from helpers.weights import load_network
+from helpers.weights import load_network, network_space
 
 SPACES = {
-    "y": ("Y (BT.601 luma, 16..235), coded and compared as a grey picture", jpeg.luma),
-    "rgb": ("RGB, chroma subsampled 4:2:0; grey pictures stay grey", lambda image: image),
+    "y": ("Y (BT.601 luma, 16..235; grey is its own), coded and compared as a grey picture", jpeg.luma),
+    "rgb": ("RGB; grey pictures stay grey", lambda image: image),
     "grey": ("full-range grey (Pillow's L), coded and compared as such", jpeg.full_range_grey),
 }
+HARM = 0.02  # dB: a picture that lost more than this was made worse
 
 
 def evaluate(
@@ -30,43 +32,61 @@ def evaluate(
     on_error: Callable[[str], None],
     on_image: Callable[[str], None] = lambda name: None,
     weights: Path | None = None,
+    subsampling: str = "4:2:0",
+    earlier: tuple[int, int] | None = None,
 ) -> dict:
     """A task on an image set: a record whose rows hold means over per-image measures.
 
     Task `jpeg` compares JPEG with the originals. `restore` adds what the network of `weights` makes of
-    the JPEG, next to the do-nothing baseline ("identity"). `imitate` compares the network's picture
-    of the original with the JPEG and with the original, next to doing nothing and the JPEG itself.
-    `space` is a key of SPACES. A picture that can't be read or measured goes to on_error(line) and the
-    rest is done; on_image(name) is called after each. Raises StudyError where nothing is left or the
-    weights don't fit.
+    the JPEG, next to the do-nothing baseline ("identity"), with the share of 8x8 blocks that would be coded
+    as in the file, the worst change of a picture in dB, and how many lost more than HARM. `imitate` compares
+    the network's picture of the original with the JPEG and with the original, next to doing nothing and the
+    JPEG itself. `space` is a key of SPACES; chroma of rgb is coded with `subsampling`. With `earlier`, a
+    quality and a number, each picture was coded before, and so many rows and columns were cut off since. A
+    picture that can't be read or measured goes to on_error(line) and the rest is done; on_image(name) is
+    called after each. Raises StudyError where nothing is left or the weights don't fit.
     """
     if task == "jpeg" and weights:
         raise StudyError("jpeg: takes no weights")
     network, card, model = None, {}, "jpeg"
     if task != "jpeg":
-        network, card = load_network(weights, ConvolutionalNetwork, task, space)
+        network, card = load_network(weights, ConvolutionalNetwork, task, network_space(space))
         model = weights.stem
     rows: dict[tuple, list[dict]] = {}
+    grey: list[str] = []
     for name, image in images.images(on_error):
-        target = SPACES[space][1](image)
+        target = photograph = SPACES[space][1](image)
+        code = partial(jpeg.encode, subsampling=subsampling)
         try:
+            if earlier:
+                photograph = jpeg.decode(code(target, earlier[0]))[earlier[1] :, earlier[1] :]
+                target = target[earlier[1] :, earlier[1] :]
             measured = {
                 (*key, quality): values
                 for quality in dict.fromkeys(qualities)  # each once
-                for key, values in _judge(task, target, quality, network, model).items()
+                for key, values in _judge(
+                    task, target, partial(code, photograph, quality), network, model
+                ).items()
             }
         except ValueError as error:  # too small for a window, grey where the network takes colour
             on_error(f"{printable(images[name].path)}: {error}")
             continue
         for key, values in measured.items():
             rows.setdefault(key, []).append({"name": name, **values})
+        grey += [name] * (image.ndim == 2)
         on_image(name)
     if not rows:
         raise StudyError(f"{printable(images.name)}: no picture could be measured")
     about = {"task": task, "space": space, "space_means": SPACES[space][0], "set": images.name}
+    about |= {"subsampling": subsampling if space == "rgb" else None, "grey_pictures": grey}
+    about |= {"earlier": earlier}
     about |= {"weights": weights.name if weights else None}
     about |= {name: card.get(name, 0) for name in ("parameters", "macs_per_pixel")}
-    return about | environment() | {"rows": [_row(*key, found) for key, found in rows.items()]}
+    made = [_row(*key, found) for key, found in rows.items()]
+    if task == "restore":
+        for before, after in zip(made[::2], made[1::2], strict=True):
+            after |= _harm([image["psnr"] for image in before["images"]], after["images"])
+    return about | environment() | {"rows": made}
 
 
 def image_table(record: dict) -> pd.DataFrame:
@@ -77,7 +97,8 @@ def image_table(record: dict) -> pd.DataFrame:
 
 def mean_table(record: dict) -> pd.DataFrame:
     """One line a row of a record: method, reference, quality and the mean measures."""
-    return pd.DataFrame(record["rows"]).drop(columns="images")
+    table = pd.DataFrame(record["rows"]).drop(columns="images")
+    return table.astype({"made_worse": "Int64"}) if "made_worse" in table else table
 
 
 def measures_of(reference: np.ndarray, image: np.ndarray) -> dict[str, float]:
@@ -90,12 +111,22 @@ def _row(method: str, reference: str, quality: int, images: list[dict]) -> dict:
     return {"method": method, "reference": reference, "quality": quality, **means, "images": images}
 
 
+def _harm(before: list[float], images: list[dict]) -> dict[str, float]:
+    """The worst change of a picture's PSNR in dB, and how many lost more than HARM."""
+    changes = [0.0 if i["psnr"] == b else i["psnr"] - b for b, i in zip(before, images, strict=True)]
+    return {"worst_change": min(changes), "made_worse": sum(change < -HARM for change in changes)}
+
+
 def _judge(
-    task: str, original: np.ndarray, quality: int, network: ConvolutionalNetwork | None, model: str
+    task: str,
+    original: np.ndarray,
+    code: Callable[[], bytes],
+    network: ConvolutionalNetwork | None,
+    model: str,
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Measures of one picture by (method, reference); the rows of a record in their order."""
+    """Measures of one picture and the JPEG file that `code` makes, by (method, reference) in their order."""
     start = time.perf_counter()
-    data = jpeg.encode(original, quality)
+    data = code()
     coded = jpeg.decode(data)
     cost = {"seconds": time.perf_counter() - start}
     of_jpeg = measures_of(original, coded)
@@ -103,11 +134,15 @@ def _judge(
         rate = {"bits_per_pixel": metrics.bits_per_pixel(data, original)}
         return {(model, "original"): of_jpeg | rate | cost}
     start = time.perf_counter()
-    output = reconstruct(network, coded if task == "restore" else original)
+    if task == "restore":
+        coded, coding = cells.decode(data)
+        output = reconstruct(network, coded, coding)
+        cost = {"seconds": time.perf_counter() - start, "blocks_kept": cells.kept(coded, output, coding)}
+        of_output = measures_of(original, output) | cost
+        return {("identity", "original"): of_jpeg, (model, "original"): of_output}
+    output = reconstruct(network, original)
     cost = {"seconds": time.perf_counter() - start}
     of_output = measures_of(original, output) | cost
-    if task == "restore":
-        return {("identity", "original"): of_jpeg, (model, "original"): of_output}
     return {
         ("identity", "jpeg"): measures_of(coded, original),
         (model, "jpeg"): measures_of(coded, output) | cost,

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from helpers import jpeg, metrics
+from helpers import cells, jpeg, metrics
 from helpers.codec.trained import pictures
 from helpers.data import ImageSet, Scene
 from helpers.files import StudyError, one_line, printable
@@ -214,6 +214,6 @@ CODERS = {
     # with two the file is the usual one, on every machine.
     "avif": ((5, 10, 20, 30, 40, 50, 60, 75, 90), _pillow("AVIF", _avif, speed=6, max_threads=2)),
     "jpegxl": ((1, 5, 15, 30, 50, 70, 80, 90, 95), _pillow("JXL", effort=7)),
-    "jpeg+restore": (QUALITIES, Coder(_jpeg("4:2:0").encode, lambda data: restored(jpeg.decode(data)))),
+    "jpeg+restore": (QUALITIES, Coder(_jpeg("4:2:0").encode, lambda data: restored(*cells.decode(data)))),
     "ours": (range(0, 64, 9), Coder(lambda image, rate: pictures.encode(image, rate)[0], pictures.decode)),
 }

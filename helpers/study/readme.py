@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import jpeg, metrics, plots
+from helpers import cells, jpeg, metrics, plots
 from helpers.codec.trained import pictures
 from helpers.data import center_crop, open_set
 from helpers.files import DATA, FIGURES, RESULTS, ROOT
@@ -100,7 +100,7 @@ def picture() -> dict[str, np.ndarray]:
     ours, coded = pictures.encode_within(original, len(file))
     made = {
         f"JPEG, {len(file):,} bytes": jpeg.decode(file),
-        "restored, the same file": restored(jpeg.decode(file)),
+        "restored, the same file": restored(*cells.decode(file)),
         f"our codec, {len(ours):,} bytes": coded,
     }
     captions = {f"{name}\n{metrics.psnr(original, image):.1f} dB": image for name, image in made.items()}

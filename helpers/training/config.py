@@ -41,8 +41,8 @@ class TrainingConfig:
             raise ValueError(f"average is {self.average}; it must lie in [0, 1)")
         if type(self.qualities) not in (tuple, list) or [*map(type, self.qualities)] != [int, int]:
             raise ValueError(f"qualities are {self.qualities}; they must be two integers")
-        if not 1 <= self.qualities[0] <= self.qualities[1] <= 95:
-            raise ValueError(f"qualities are {self.qualities}; they must rise within 1..95")
+        if not 1 <= self.qualities[0] <= self.qualities[1] <= 100:
+            raise ValueError(f"qualities are {self.qualities}; they must rise within 1..100")
         grid = 8 if self.space == "y" else 16  # subsampled chroma has blocks of 16 pixels
         if self.patch < grid or self.patch % grid:
             raise ValueError(f"patch is {self.patch}; in space {self.space} it must be a multiple of {grid}")

@@ -35,9 +35,9 @@ def jpeg_on_device(images: torch.Tensor, qualities: torch.Tensor) -> torch.Tenso
 
 @cache
 def tables_by_quality() -> torch.Tensor:
-    """Step sizes (96, 2, 8, 8) of luma and chroma by quality, read from files that Pillow wrote."""
-    tables, black = np.ones((96, 2, 8, 8), np.float32), np.zeros((8, 8, 3), np.uint8)
-    for quality in range(1, 96):
+    """Step sizes (101, 2, 8, 8) of luma and chroma by quality, read from files that Pillow wrote."""
+    tables, black = np.ones((101, 2, 8, 8), np.float32), np.zeros((8, 8, 3), np.uint8)
+    for quality in range(1, 101):
         tables[quality] = jpeg.quantization_tables(jpeg.encode(black, quality))
     return torch.from_numpy(tables)
 
