@@ -113,7 +113,7 @@ def reconstruct(
         seen = image[tile.outer]
         found = _through(network, seen, multiple)
         if coding:
-            found = seen + strength * within_cells(found - seen, coding)
+            found = seen + strength * within_cells(found - seen, seen, coding)
         output[tile.inner] = np.rint(found.clip(0, 255))[tile.cut]
     return output[top:, left:]
 
