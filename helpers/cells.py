@@ -152,7 +152,7 @@ def within_cells(change: np.ndarray, image: np.ndarray, coding: Coding) -> np.nd
     Both begin on the grid of coding units. Each plane of the change, at its own resolution, has DCT
     coefficients within half a step of nothing, so that the file's coefficients and it lie in their cells. A
     subsampled plane's finer detail, of which the file says nothing, is kept by the share of its finest
-    coefficients.
+    coefficients; its samples in the file, means of pixels, stay what the limit made of them.
     """
     height, width = change.shape[:2]
     rows, columns = coding.unit
@@ -168,7 +168,9 @@ def within_cells(change: np.ndarray, image: np.ndarray, coding: Coding) -> np.nd
         detail = plane - _resized(coarse, whole, Image.Resampling.BILINEAR)
         limited, finest = _limited(coarse, of_file, coding, number)
         finest = _resized(finest, whole, Image.Resampling.NEAREST)
-        planes[..., number] = _resized(limited, whole, Image.Resampling.BILINEAR) + finest * detail
+        plane = _resized(limited, whole, Image.Resampling.BILINEAR) + finest * detail
+        off = _resized(plane, own, Image.Resampling.BOX) - limited
+        planes[..., number] = plane - _resized(off, whole, Image.Resampling.NEAREST)
     planes = planes[:height, :width]
     return planes[..., 0] if change.ndim == 2 else planes if coding.is_rgb else planes @ TO_RGB.T
 
