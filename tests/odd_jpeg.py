@@ -39,6 +39,12 @@ def coded(image: np.ndarray, sampling: str, **options) -> bytes:
     return bytes(data)
 
 
+def coded_grey(image: np.ndarray, **options) -> bytes:
+    """JPEG file of a grey image (H, W), with Pillow's options; the first table alone."""
+    options["qtables"] = options["qtables"][:1]
+    return _saved(Image.fromarray(image), **options)
+
+
 def with_wide_tables(data: bytes, zero: bool = False) -> bytes:
     """The same file with tables of 16 bits an entry, or with a zero in the first table."""
     start = data.index(b"\xff\xdb")

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import odd_jpeg
 import pytest
 import torch
 from in_process import run
 from PIL import Image, ImageCms, ImageOps
 
-from helpers import ROOT, jpeg, metrics, restoring
+from helpers import ROOT, cells, jpeg, metrics, restoring
 from helpers.data import load_image, open_set
 from helpers.models import ConvolutionalNetwork, NetworkConfig
 from helpers.restoring import HALO, reconstruct
@@ -205,3 +206,134 @@ def test_24_megapixels_take_less_than_2_gigabytes(tmp_path):
     subprocess.run(words, cwd=ROOT, check=True)
     assert load_image(tmp_path / "large.png").shape == (4000, 6000, 3)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2e6  # kilobytes
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return open_set("samples")["motorcycle_left"].load()[:256, :256]
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95, 98, 100])
+def test_a_photograph_is_no_worse_as_png_and_as_jpeg(tmp_path, photograph, quality):
+    for original in (photograph, photograph[..., 1]):
+        source = write_jpeg(tmp_path / "in.jpg", original, quality=quality)
+        for target in (tmp_path / "out.png", tmp_path / "out.jpg"):
+            process = restore(source, target)
+            assert process.returncode == 0 and process.stderr == ""
+            before, after = (metrics.psnr(original, load_image(path)) for path in (source, target))
+            assert after > before - 0.02 and (quality > 90 or after > before + 0.1)
+
+
+def test_what_cannot_gain_is_handed_on(tmp_path, photograph):
+    source = write_jpeg(tmp_path / "in.jpg", photograph, 6, quality=100, icc_profile=PROFILE)
+    process = restore(source, tmp_path / "out.jpg")
+    assert process.stdout.startswith(
+        "out.jpg: was quality about 100, 4:2:0, 256x256; copied, nothing to gain"
+    )
+    assert (tmp_path / "out.jpg").read_bytes() == source.read_bytes()
+    assert "nothing to gain" in restore(source, tmp_path / "out.png").stdout
+    assert np.array_equal(load_image(tmp_path / "out.png"), load_image(source))
+
+
+def test_a_gain_that_a_new_coding_would_lose_is_left(tmp_path, photograph):
+    """At quality 98 pixels move by less than a JPEG can say."""
+    source = write_jpeg(tmp_path / "in.jpg", photograph, quality=98)
+    assert "copied, a new coding would lose the gain" in restore(source, tmp_path / "out.jpg").stdout
+    assert (tmp_path / "out.jpg").read_bytes() == source.read_bytes()
+
+
+def test_the_line_says_what_the_file_was_and_what_changed(tmp_path, photograph):
+    source = write_jpeg(tmp_path / "in.jpg", photograph, quality=30, subsampling="4:4:4")
+    line = restore(source, tmp_path / "out.png").stdout
+    size = (tmp_path / "out.png").stat().st_size
+    moved = np.square(load_image(tmp_path / "out.png").astype(float) - load_image(source)).mean() ** 0.5
+    what = f"restored (pixels moved by {moved:.2f} levels, root mean square), {size:,} bytes"
+    assert line == f"out.png: was quality about 30, 4:4:4, 256x256; {what}\n"
+
+
+def test_strength_scales_the_change(tmp_path, photograph):
+    source = write_jpeg(tmp_path / "in.jpg", photograph, quality=10)
+    pictures = {}
+    for strength in ("0", "0.5", "1"):
+        restore(source, tmp_path / "out.png", "--strength", strength)
+        pictures[strength] = load_image(tmp_path / "out.png").astype(float)
+    assert np.array_equal(pictures["0"], load_image(source))
+    half = (pictures["0"] + pictures["1"]) / 2
+    clipped = (pictures["1"] == 0) | (pictures["1"] == 255)
+    assert np.abs(pictures["0.5"] - half)[~clipped].max() <= 1
+    assert restore(source, tmp_path / "out.png", "--strength", "2").returncode == 2
+
+
+def test_what_an_earlier_coding_lost_comes_back(tmp_path, photograph):
+    once = jpeg.decode(jpeg.encode(photograph, 30))
+    for cut in (0, 4):
+        source = write_jpeg(tmp_path / "in.jpg", once[cut:, cut:], quality=90)
+        assert "coded before" in restore(source, tmp_path / "out.png").stdout
+        gain = metrics.psnr(photograph[cut:, cut:], load_image(tmp_path / "out.png"))
+        assert gain > metrics.psnr(photograph[cut:, cut:], load_image(source)) + 0.8
+
+
+@pytest.mark.parametrize("sampling", odd_jpeg.SAMPLINGS)
+@pytest.mark.parametrize("quality", [20, 95])
+def test_every_sampling_gains(tmp_path, photograph, sampling, quality):
+    source = tmp_path / "in.jpg"
+    source.write_bytes(odd_jpeg.coded(photograph, sampling, quality=quality))
+    assert f", {sampling}, 256x256; restored" in restore(source, tmp_path / "out.png").stdout
+    gain = metrics.psnr(photograph, load_image(tmp_path / "out.png"))
+    assert gain > metrics.psnr(photograph, load_image(source)) + (0.5 if quality == 20 else 0.05)
+
+
+def test_rare_files_are_restored_or_named(tmp_path, photograph):
+    usual = odd_jpeg.coded(photograph, "4:2:0", quality=30)
+    for name, data, said in (
+        ("progressive", odd_jpeg.coded(photograph, "4:2:0", quality=30, progressive=True), "4:2:0"),
+        ("rgb", odd_jpeg.coded(photograph, "4:4:4", quality=30, keep_rgb=True), "RGB"),
+        ("wide tables", odd_jpeg.with_wide_tables(usual), "4:2:0"),
+        ("a zero", odd_jpeg.with_wide_tables(usual, zero=True), "a quantisation table holds a zero"),
+        ("12 bits", odd_jpeg.of_12_bits(usual), "is a JPEG of 12 bits a sample"),
+        ("one pixel", jpeg.encode(photograph[:1, :1], 30), "1x1; restored"),
+    ):
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+        process = restore(tmp_path / f"{name}.jpg", tmp_path / f"{name}.png")
+        done = name not in ("a zero", "12 bits")
+        assert process.returncode == (0 if done else 2), process.stderr
+        assert said in (process.stdout if done else process.stderr)
+        assert len((process.stdout + process.stderr).splitlines()) == 1
+
+
+def test_an_arithmetic_coded_file_is_one_line_whatever_it_holds(tmp_path, photograph):
+    source = tmp_path / "in.jpg"
+    source.write_bytes(odd_jpeg.arithmetic(odd_jpeg.coded(photograph, "4:2:0", quality=30)))
+    process = restore(source, tmp_path / "out.png")
+    assert process.returncode in (0, 2) and len((process.stdout + process.stderr).splitlines()) == 1
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.long)])
+def test_no_file_of_odd_tables_and_samplings_is_made_worse(count):
+    """Tables are standard ones times a number for each entry; pictures are of every sample but grass,
+    whose pixels are those of a JPEG of quality 90 already."""
+    rng = np.random.default_rng(18)
+    scenes = [scene.load() for scene in open_set("samples").scenes if scene.name != "grass"]
+    lost = []
+    for number in range(count):
+        image = scenes[rng.integers(len(scenes))]
+        top, left = (rng.integers(0, side - 160) for side in image.shape[:2])
+        image = image[top : top + rng.integers(100, 160), left : left + rng.integers(100, 160)]
+        quality, unevenness = int(rng.integers(5, 101)), rng.uniform(0, 1.5)
+        tables = [
+            (cells.standard_steps(quality)[k].ravel() * np.exp(unevenness * rng.standard_normal(64)))
+            .round().clip(1, 255).astype(int).tolist()
+            for k in (0, 1)
+        ]  # fmt: skip
+        if image.ndim == 3:
+            sampling = list(odd_jpeg.SAMPLINGS)[rng.integers(5)]
+            height, width = (side // 32 * 32 for side in image.shape[:2])
+            image = np.ascontiguousarray(image[:height, :width])
+            data = odd_jpeg.coded(image, sampling, qtables=tables)
+        else:
+            sampling, data = "grey", odd_jpeg.coded_grey(image, qtables=tables)
+        coded, coding = cells.decode(data)
+        change = metrics.psnr(image, restoring.restored(coded, coding)) - metrics.psnr(image, coded)
+        if change < -0.02:
+            lost.append((number, sampling, quality, round(unevenness, 2), round(change, 3)))
+    assert lost == []

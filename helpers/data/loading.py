@@ -71,9 +71,23 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         most = f"{Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit"
         raise ImageError(f"{name}: has more than {most}") from None
     except Image.UnidentifiedImageError:
+        if _is_12_bit_jpeg(path):
+            raise ImageError(f"{name}: is a JPEG of 12 bits a sample; Pillow reads those of 8") from None
         raise ImageError(f"{name}: is not a picture that Pillow can read") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
         raise ImageError(f"{name}: can't be read ({one_line(error) or type(error).__name__})") from None
+
+
+def _is_12_bit_jpeg(path: Path) -> bool:
+    """Whether the file's frame header, the first SOF marker, says so."""
+    with open(path, "rb") as file:
+        marker = file.read(2) == b"\xff\xd8" and file.read(4)
+        while marker and marker[0] == 0xFF and len(marker) == 4:
+            if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
+                return file.read(1) == b"\x0c"
+            file.seek(int.from_bytes(marker[2:]) - 2, os.SEEK_CUR)
+            marker = file.read(4)
+    return False
 
 
 @contextlib.contextmanager
