@@ -95,6 +95,7 @@ def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(report, bro
             assert visit.page.locator(wanted).evaluate_all(missed) == [], path.name
 
 
+@pytest.mark.slow
 def test_keys_move_every_comparison_of_every_page(report, browser):
     found = {}
     for path in [page for page in report.pages if "study-compare" in page.read_text()]:

@@ -73,7 +73,7 @@ def latent_of(network, image, rate):
 # Exact round trips
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("grey", [pytest.param(False, marks=pytest.mark.slow), True])
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, RATE_COUNT - 1), st.integers(0, 99))
 @example(1, 1, 30, 0)
 @example(8, 9, 30, 0)
@@ -84,7 +84,7 @@ def test_any_size_comes_back_as_the_encoder_saw_it(codec, grey, height, width, r
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("grey", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("height", range(1, 71))
 def test_every_size_to_70_comes_back(codec, height, grey):
     for width in range(1, 71):
@@ -496,7 +496,8 @@ def test_pixels_are_the_encoders_own_with_one_and_two_threads(tmp_path):
 
 
 @shipped
-@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_pixels_of_other_configurations_are_at_most_one_level_off(number):
     """At most 0.01 % of the samples; with a synthesis in float64 none, but for ties."""
     name, image = live1_or_samples(number)

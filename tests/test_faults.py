@@ -140,7 +140,7 @@ def timed(*arguments, cwd: Path = ROOT, first: str = "") -> float:
 # Killed
 
 
-@pytest.mark.parametrize("count", KILLS)
+@pytest.mark.parametrize("count", MORE_KILLS)
 def test_a_killed_encode_leaves_whole_files_and_the_next_one_ends(shared, tmp_path, count):
     (tmp_path / "in").mkdir()
     for number in range(30):

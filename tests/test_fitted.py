@@ -215,6 +215,7 @@ def saved(path: Path, height: int = 96, width: int = 128) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_control_c_keeps_the_best_and_resume_goes_on(tmp_path):
     source, target = saved(tmp_path / "in.png"), tmp_path / "out.npic"
     state = tmp_path / "out.npic.fit.safetensors"
@@ -273,6 +274,7 @@ def test_a_state_that_is_missing_damaged_or_anothers_is_named(tmp_path):
         FittedEncoder(FitBudget(3, 32), state, resume=True)(image)
 
 
+@pytest.mark.slow
 def test_a_folder_goes_through_workers_and_resume_leaves_what_is_done(tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

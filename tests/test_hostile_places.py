@@ -50,6 +50,7 @@ def test_what_is_no_file_is_told_by_every_command_that_reads_one(tmp_path):
     assert out.read_bytes() == b"what was there"
 
 
+@pytest.mark.slow
 def test_a_folder_of_coded_files_may_hold_what_is_none(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

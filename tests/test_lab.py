@@ -33,7 +33,7 @@ WITH_WIDGETS = [
     for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
     if re.search(r"compare\.(Comparison|static|Upload)\(|ipywidgets", path.read_text())
 ]
-FIRST = "05_learned_codec"  # the one in every run: sliders of both kinds, and a picture to upload
+FIRST = "01_exploration"  # the one in every run, the shortest with a slider
 RUN_ALL = """async () => {
   const app = window.jupyterapp; await app.restored;
   const notebook = app.shell.currentWidget;
@@ -160,6 +160,7 @@ def test_a_notebook_runs_and_its_sliders_move_its_pictures(lab, opened, name):
     assert outside == []
 
 
+@pytest.mark.slow
 def test_a_picture_of_ones_own_is_uploaded_and_compared(opened, tmp_path):
     import skimage.data
 

@@ -22,7 +22,7 @@ from helpers.weights import load_network
 
 FEW = 20
 FOLDERS = [
-    ("encode", 100),
+    ("encode", 40),
     pytest.param("evaluate", 100, marks=pytest.mark.slow),
     pytest.param("encode", 1000, marks=pytest.mark.long),
     pytest.param("evaluate", 1000, marks=pytest.mark.long),
@@ -135,6 +135,7 @@ def test_two_sweeps_at_once_leave_right_records_and_tables(tmp_path):
         assert all(path.stem in table for path in files)
 
 
+@pytest.mark.slow
 def test_of_two_trainings_into_one_file_the_second_refuses(tmp_path):
     folder = photographs_in(tmp_path / "in", 3)
     words = ("train", "restore", "--images", folder, "--network", "unet", "--batch", 2, "--patch", 32)

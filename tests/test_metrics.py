@@ -249,6 +249,7 @@ def test_bd_rate_is_none_where_a_curve_does_not_span_the_window(kept):
     assert bd_rate((edges / 30, edges), (edges / 30, edges)) == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_bd_rate_of_full_chroma_on_live1(live1):
     curves = {}
     for subsampling in ("4:2:0", "4:4:4"):

@@ -182,6 +182,7 @@ def test_init_starts_from_weights_and_lists_every_leg(folder, whole, tmp_path):
     assert card["legs"][0] == leg(whole)
 
 
+@pytest.mark.slow
 def test_a_resumed_leg_keeps_the_legs_it_stands_on(folder, whole, tmp_path):
     out = tmp_path / "more.safetensors"
     words = [w for w in command(folder, out, "--steps", 100_000) if w not in ("--network", "unet")]
@@ -302,6 +303,7 @@ def whole_codec(folder, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_compress_is_trained_and_goes_on_from_its_weights(folder, whole_codec, tmp_path):
     network, card = load_network(whole_codec, CompressionNetwork, "compress", "rgb")
     parts = card["macs_of_parts"]
