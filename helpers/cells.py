@@ -21,8 +21,9 @@ TO_RGB = np.linalg.inv(FROM_RGB)
 # The share of a coefficient's change that is kept: tanh((step - 1) / (SMOOTH + BUSY * n)), n of the 64
 # coefficients of its block not being zero. Its form is that of regressions of the true error on the change,
 # by step and by n, over validation photographs at qualities 10 to 97; its numbers are those of the largest
-# gain there, rounded to 8 bits, with no picture worse. Chroma at full resolution needs a larger scale.
-SMOOTH, BUSY, FULL_CHROMA = 3.0, 0.6, 3.0
+# gain there, rounded to 8 bits, with no picture worse. In chroma, of which networks know less, the scale is
+# CHROMA times as large; not for what a subsampled plane can't hold.
+SMOOTH, BUSY, CHROMA = 3.0, 0.6, 3.0
 # An earlier coding is looked for in these coefficients of a part of the picture, counted by their size.
 FREQUENCIES = np.array([(0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (0, 3), (3, 0), (2, 2)]).T
 PART, BIN, BINS = 256, 0.25, 800  # pixels a side, grey levels, number
@@ -206,13 +207,12 @@ def _limited(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(a plane of a change whose coefficients are cut at half a step and shrunk, the share of the finest ones
     by block), for planes of sides that are multiples of 8."""
-    steps, full = coding.steps[number], coding.sampling[number] == coding.unit
-    is_luma = number == 0 or coding.is_rgb
+    steps, is_luma = coding.steps[number], number == 0 or coding.is_rgb
     busy = np.rint(coefficients(coded - np.float32(128 if is_luma else 0)) / steps).astype(bool)
     scale = SMOOTH + BUSY * busy.sum((2, 3), keepdims=True, dtype=np.float32)
-    share = np.tanh((steps - 1) / (scale * (FULL_CHROMA if full and not is_luma else 1)))
+    share, fine = (np.tanh((steps - 1) / (scale * times)) for times in (1 if is_luma else CHROMA, 1))
     blocks = idctn(coefficients(plane).clip(-steps / 2, steps / 2) * share, axes=(2, 3), norm="ortho")
-    return blocks.swapaxes(1, 2).reshape(plane.shape), share[:, :, 4:, 4:].mean((2, 3))
+    return blocks.swapaxes(1, 2).reshape(plane.shape), fine[:, :, 4:, 4:].mean((2, 3))
 
 
 def _resized(plane: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
