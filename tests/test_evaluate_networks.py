@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,55 @@ def test_restore_stands_beside_doing_nothing(folder, nothing, tmp_path):
             "chelsea",
             "coffee",
         ]
+
+
+def test_pictures_made_worse_are_counted_and_the_worst_change_is_told(folder, nothing, tmp_path):
+    def rows(weights):
+        command = ("evaluate", "restore", "--images", folder, "--weights", weights, "--quality", 10, 98)
+        process = run(*command, "--json", tmp_path / "record.json")
+        assert process.stdout.splitlines()[-1].split()[-1] == str(rows_of()[-1]["made_worse"])
+        return [row for row in rows_of() if row["method"] != "identity"]
+
+    def rows_of():
+        return json.loads((tmp_path / "record.json").read_text())["rows"]
+
+    for row in rows(nothing / "restore.safetensors"):
+        assert (row["worst_change"], row["made_worse"], row["blocks_kept"]) == (0, 0, 1)
+    torch.manual_seed(0)
+    network = ConvolutionalNetwork(NetworkConfig(width=4))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    card = {"task": "restore", "space": "y", "parameters": 1, "macs_per_pixel": 2.0, "legs": []}
+    save_network(network, tmp_path / "harm.safetensors", card)
+    coarse, fine = rows(tmp_path / "harm.safetensors")
+    assert coarse["made_worse"] == 2 and coarse["worst_change"] < -0.1
+    losses = [image["psnr"] for image in coarse["images"]]
+    assert min(losses) < 30 and fine["worst_change"] > coarse["worst_change"]
+
+
+def test_a_grey_picture_is_its_own_luma_and_goes_through_the_luma_network(tmp_path):
+    image = open_set("samples")["camera"].load()[100:300, 100:300]
+    Image.fromarray(image).save(tmp_path / "grey.png")
+    process = run("evaluate", "jpeg", "--images", tmp_path, "--json", tmp_path / "record.json")
+    assert "1 of them grey, taken as they are" in process.stdout
+    record = json.loads((tmp_path / "record.json").read_text())
+    coded = jpeg.decode(jpeg.encode(image, 10))
+    assert record["grey_pictures"] == ["grey"]
+    assert record["rows"][0]["psnr"] == pytest.approx(metrics.psnr(image, coded))
+    process = run("evaluate", "restore", "--images", tmp_path, "--space", "grey", "--quality", "10")
+    assert process.returncode == 0 and "restore_y.safetensors" in process.stdout
+
+
+def test_chroma_and_an_earlier_coding_are_as_asked(folder, nothing):
+    image = open_set(folder)["coffee"].load()
+    code = partial(jpeg.encode, subsampling="4:4:4")
+    record = evaluate(
+        "jpeg", open_set(folder), [90], "rgb", pytest.fail, subsampling="4:4:4", earlier=(30, 4)
+    )
+    before = jpeg.decode(code(image, 30))[4:, 4:]
+    (found,) = [i["psnr"] for i in record["rows"][0]["images"] if i["name"] == "coffee"]
+    assert found == pytest.approx(metrics.psnr(image[4:, 4:], jpeg.decode(code(before, 90))))
+    assert record["earlier"] == (30, 4) and record["subsampling"] == "4:4:4"
 
 
 def test_imitate_is_compared_with_the_jpeg_and_with_the_original(folder, nothing):
