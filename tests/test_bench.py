@@ -112,6 +112,7 @@ def test_everything_is_as_before_after_one_thread():
     assert after == 2 and (cores is None or os.sched_getaffinity(0) == cores)
 
 
+@pytest.mark.slow
 @shipped
 def test_the_command_prints_the_codecs_and_writes_their_record(small, tmp_path, monkeypatch, capsys):
     for library in ("OPENBLAS", "MKL", "VECLIB", "OMP"):

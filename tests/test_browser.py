@@ -179,6 +179,7 @@ def test_pages_follow_the_colour_scheme(report, browser, scheme, dark):
                 assert abs(paper - visit.page.evaluate(BRIGHTNESS, [ink, "color"])) > 80, ink
 
 
+@pytest.mark.slow
 @WHICH
 def test_pages_print_dark_on_white_and_whole(report, browser, which):
     for path in chosen(report, which):

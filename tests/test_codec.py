@@ -300,6 +300,7 @@ def mutations(data, count, seed):
         yield bytes(body) + struct.pack("<I", zlib.crc32(body))
 
 
+@pytest.mark.slow
 def test_forged_files_are_decoded_or_refused_and_never_crash(codec):
     """Under a CRC-32 that fits, a changed stream may be another picture, but no panic and no hang."""
     data = file_of(codec, icc=b"profile")
@@ -459,6 +460,7 @@ def test_a_budget_that_can_not_be_kept_is_one_line(photograph, tmp_path):
     assert process.stderr.count("\n") == 1 and not (tmp_path / "x.npic").exists()
 
 
+@pytest.mark.slow
 @shipped
 def test_the_file_is_as_large_as_the_model_says():
     network, _ = pictures.shipped_codec()

@@ -167,7 +167,7 @@ def test_a_killed_encode_leaves_whole_files_and_the_next_one_ends(shared, tmp_pa
     ("name", "old"),
     [
         ("SIGKILL", b"an old file"),
-        ("SIGINT", None),
+        pytest.param("SIGINT", None, marks=pytest.mark.slow),
         pytest.param("SIGKILL", None, marks=pytest.mark.slow),
         pytest.param("SIGINT", b"an old file", marks=pytest.mark.slow),
     ],
@@ -454,7 +454,7 @@ def untouched(shared: Path, place: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", usual("encode", "train", "data"))
+@pytest.mark.parametrize("name", usual("train", "data"))
 def test_where_nothing_can_be_written_a_command_says_so_in_one_line(shared, tmp_path, name):
     needs("m")
     process, left = on_a_hard_disk(shared, tmp_path, name, "ro")

@@ -197,6 +197,7 @@ def test_decoding_takes_at_most_two_thousand_multiplications_a_pixel():
     assert layout.macs_per_pixel() < 2000
 
 
+@pytest.mark.slow
 def test_a_budget_of_bytes_is_kept_and_one_out_of_reach_is_named():
     image = photograph(64, 96)
     data, picture = FittedEncoder(FitBudget(5, 32, most_bytes=1600))(image)

@@ -183,6 +183,7 @@ def test_a_picture_of_ones_own_is_uploaded_and_compared(opened, tmp_path):
     page.get_by_text("notes.png: ").wait_for(timeout=30_000)
 
 
+@pytest.mark.slow
 def test_a_callback_that_raises_is_seen(opened, study):
     notebook = nbformat.read(study / "notebooks" / "01_exploration.ipynb", as_version=4)
     notebook.cells = [notebook.cells[1], nbformat.v4.new_code_cell(

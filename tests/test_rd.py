@@ -271,6 +271,7 @@ def test_mistakes_are_one_line(folder, tmp_path, arguments, reason):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_jpeg_2000_beats_jpeg_on_live1(live1):
     rows = [
         row

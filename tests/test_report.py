@@ -198,6 +198,7 @@ compare.Comparison(image, fails_in_the_callback, [1, 2], stops=[1, 2], start=1, 
     )
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_leaves_its_earlier_page(small_study):
     write(small_study, "02_broken", "print('as it was')")
     assert in_process.report(small_study).returncode == 0
@@ -206,6 +207,7 @@ def test_a_failing_notebook_leaves_its_earlier_page(small_study):
     assert "as it was" in (small_study / "figures/report/02_broken.html").read_text()
 
 
+@pytest.mark.slow
 def test_only_renders_the_chosen_notebook_and_keeps_the_others(small_study):
     write(small_study, "02_broken", "print('second')")
     assert in_process.report(small_study, "--only", "01").returncode == 0

@@ -171,6 +171,7 @@ def test_a_full_disk_says_one_line_and_keeps_the_last_checkpoint(folder, tmp_pat
     assert run_here(folder, out, "--resume", None).returncode == 0
 
 
+@pytest.mark.slow
 def test_init_starts_from_weights_and_lists_every_leg(folder, whole, tmp_path):
     out = tmp_path / "more.safetensors"
     process = run_here(folder, out, "--init", whole, "--network", None, "--qualities", "5", "--steps", 20)
@@ -240,6 +241,7 @@ def test_what_cannot_be_trained_is_one_line(folder, tmp_path, arguments, reason)
     assert not (tmp_path / "weights.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_minutes_fix_the_steps_and_record_them(folder, tmp_path):
     words = command(folder, tmp_path / "w.safetensors", "--minutes", "0.05", interpreter=())
     process = in_process.run(*[word for word in words[1:] if word not in ("--steps", "60")])
