@@ -263,3 +263,18 @@ def test_damaged_bytes_load_or_are_refused_and_nothing_else(tmp_path_factory, ki
         else:
             assert image.dtype == np.uint8
             assert image.ndim == 2 or image.shape[2:] == (3,)
+
+
+@pytest.mark.parametrize("kind", ["a preview first", "Canon's"])
+def test_a_raw_file_is_refused_instead_of_its_preview(tmp_path, kind):
+    path = tmp_path / "raw.dng"
+    preview = Image.fromarray(np.zeros((32, 48, 3), np.uint8))
+    preview.save(path, "TIFF", tiffinfo={254: 1} if kind == "a preview first" else {})
+    if kind == "Canon's":  # its sign stands between the header and the first directory
+        data = path.read_bytes()
+        assert int.from_bytes(data[4:8], "little") == 8
+        path.write_bytes(data[:4] + (16).to_bytes(4, "little") + b"CR\2\0" + bytes(4) + data[8:])
+    with pytest.raises(
+        ImageError, match="raw.dng: is a camera's raw file, of which Pillow reads the preview"
+    ):
+        load_image(path)

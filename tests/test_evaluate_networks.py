@@ -156,7 +156,9 @@ def test_a_grey_picture_is_named_where_the_network_takes_colour(tmp_path, folder
     record = evaluate(
         "restore", open_set(tmp_path), [10], "rgb", lines.append, weights=default_weights("restore", "rgb")
     )
-    assert len(lines) == 1 and "grey.png: the network takes 3 channels, the image has 1" in lines[0]
+    assert (
+        len(lines) == 1 and "grey.png: the network takes 3 channels, the image has 1; --space y" in lines[0]
+    )
     assert [image["name"] for image in record["rows"][0]["images"]] == ["colour"]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commands_in_turn import MOST_MEMORY, run
 from hostile_pictures import PROGRAM, encoded, put_special, whole
-from PIL import EpsImagePlugin
+from PIL import EpsImagePlugin, Image
 
 from helpers import ROOT, StudyError
 from helpers.__main__ import main
@@ -193,3 +193,12 @@ def test_files_and_folders_without_permission_are_told_and_the_rest_is_done(tmp_
     assert [path.name for path in (tmp_path / "restored").iterdir()] == ["good.png"]
     with pytest.raises(StudyError):
         open_set(tmp_path / "never")
+
+
+def test_a_picture_is_not_replaced_by_a_coded_file(tmp_path, capfd):
+    for name in ("photo.png", "mine.png"):
+        Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / name)
+    before = (tmp_path / "mine.png").read_bytes()
+    status, _, complaints = told(capfd, "encode", tmp_path / "photo.png", tmp_path / "mine.png")
+    assert status == 2 and complaints[0].endswith("mine.png: the ending must be one of .npic")
+    assert (tmp_path / "mine.png").read_bytes() == before

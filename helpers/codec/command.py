@@ -12,11 +12,14 @@ import numpy as np
 from helpers import files
 from helpers.codec.container import DEFAULT_RATE, ENDING
 from helpers.codec.files import decode_file, describe, encode_file, encoded, pairs
+from helpers.data.metadata import check_ending
 from helpers.files import StudyError
 
 
 def encode(options: argparse.Namespace) -> int:
     """Compresses pictures; one that can't be is reported, the rest is done, status 2; 130 after Ctrl-C."""
+    if not options.source.is_dir():
+        check_ending(options.target, (ENDING,))  # else a slip of the pen replaces a picture by a coded file
     rate = DEFAULT_RATE if options.rate is None else options.rate
     if options.fit is not None:
         from helpers.codec.fitted.encoder import FitBudget

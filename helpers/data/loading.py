@@ -32,8 +32,8 @@ def load_image(path: str | Path) -> np.ndarray:
     - transparency is laid over white; of an animation the first frame counts.
 
     Raises ImageError where the file is missing, empty, truncated, no file or no picture, PostScript (a
-    program, which Pillow would run), of floating-point pixels, or larger than Pillow's limit against
-    decompression bombs.
+    program, which Pillow would run), a camera's raw file, of floating-point pixels, or larger than Pillow's
+    limit against decompression bombs.
     """
     with opened(path) as picture:
         return to_array(ImageOps.exif_transpose(picture))
@@ -62,6 +62,9 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
             with Image.open(path) as picture:
                 if picture.format == "EPS":
                     raise ImageError(f"{name}: is PostScript, a program and no picture")
+                if picture.format == "TIFF" and _holds_a_preview(picture):
+                    reason = "is a camera's raw file, of which Pillow reads the preview; develop it first"
+                    raise ImageError(f"{name}: {reason}")
                 with _silent() if picture.format == "TIFF" else contextlib.nullcontext():
                     picture.load()
                 yield picture
@@ -76,6 +79,12 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: is not a picture that Pillow can read") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
         raise ImageError(f"{name}: can't be read ({one_line(error) or type(error).__name__})") from None
+
+
+def _holds_a_preview(picture: Image.Image) -> bool:
+    """Whether a TIFF's first picture is a smaller version of another one, or Canon's, before raw data."""
+    picture.fp.seek(0)
+    return bool(picture.tag_v2.get(254, 0) & 1) or picture.fp.read(10)[8:] == b"CR"  # 254: NewSubfileType
 
 
 def _is_12_bit_jpeg(path: Path) -> bool:

@@ -69,7 +69,8 @@ def evaluate(
                 ).items()
             }
         except ValueError as error:  # too small for a window, grey where the network takes colour
-            on_error(f"{printable(images[name].path)}: {error}")
+            hint = "; --space y or grey takes it" if space == "rgb" and image.ndim == 2 else ""
+            on_error(f"{printable(images[name].path)}: {error}{hint}")
             continue
         for key, values in measured.items():
             rows.setdefault(key, []).append({"name": name, **values})
