@@ -268,7 +268,7 @@ def test_damaged_bytes_load_or_are_refused_and_nothing_else(tmp_path_factory, ki
 @pytest.mark.parametrize("kind", ["a preview first", "Canon's"])
 def test_a_raw_file_is_refused_instead_of_its_preview(tmp_path, kind):
     path = tmp_path / "raw.dng"
-    preview = Image.fromarray(np.zeros((32, 48, 3), np.uint8))
+    preview = Image.fromarray(np.zeros((32, 48), np.uint8))
     preview.save(path, "TIFF", tiffinfo={254: 1} if kind == "a preview first" else {})
     if kind == "Canon's":  # its sign stands between the header and the first directory
         data = path.read_bytes()

@@ -23,7 +23,7 @@ LAYERS = (
     ("__main__",),
 )
 TEACHING_CORE = ("jpeg", "metrics", "data", "models", "numpy_net", "plots", "compare", "checks")
-MOST_LINES = {"a module": 350, "the teaching core": 2700, "helpers": 8950}
+MOST_LINES = {"a module": 350, "the teaching core": 2700, "helpers": 9000}
 
 
 def modules_of(package: Path) -> dict[str, Path]:
