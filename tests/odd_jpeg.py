@@ -32,7 +32,7 @@ def coded(image: np.ndarray, sampling: str, **options) -> bytes:
     coarse = planes[..., 1:].reshape(down * 8, rows, across * 8, columns, 2).mean((1, 3)).round()
     arranged[..., 1:] = coarse.repeat(own_rows, 0).repeat(own_columns, 1)
     data = bytearray(_saved(Image.fromarray(arranged, "YCbCr"), subsampling=WRITTEN_AS[sampling], **options))
-    frame = data.index(b"\xff\xc0")
+    frame = data.index(b"\xff\xc0\0\x11")  # a table may hold the marker alone
     data[frame + 5 : frame + 9] = bytes([*divmod(image.shape[0], 256), *divmod(image.shape[1], 256)])
     assert data[frame + 11] == own_columns << 4 | own_rows
     data[frame + 11] = columns << 4 | rows
@@ -62,13 +62,13 @@ def with_wide_tables(data: bytes, zero: bool = False) -> bytes:
 
 def of_12_bits(data: bytes) -> bytes:
     """The file with a frame header that claims extended coding of 12-bit samples."""
-    frame = data.index(b"\xff\xc0")
+    frame = data.index(b"\xff\xc0\0\x11")
     return data[:frame] + b"\xff\xc1" + data[frame + 2 : frame + 4] + b"\x0c" + data[frame + 5 :]
 
 
 def arithmetic(data: bytes) -> bytes:
     """The file with a frame header that claims arithmetic coding; its data then mean something else."""
-    return data.replace(b"\xff\xc0", b"\xff\xc9", 1)
+    return data.replace(b"\xff\xc0\0\x11", b"\xff\xc9\0\x11", 1)
 
 
 def _saved(picture: Image.Image, **options) -> bytes:
