@@ -31,7 +31,9 @@ def test_what_is_no_file_is_told_by_every_command_that_reads_one(tmp_path):
     good, weights, out = tmp_path / "good", tmp_path / "out.safetensors", tmp_path / "out.png"
     good.mkdir()
     (good / "good.png").write_bytes(whole(".png"))
-    out.write_bytes(b"what was there")  # an earlier result must not be looked at before the source
+    npic = tmp_path / "out.npic"
+    for earlier in (out, npic):  # earlier results must not be looked at before the source
+        earlier.write_bytes(b"what was there")
     commands, named = [], []
     for path in (pipe, device, loop, folder):
         mine = [
@@ -40,7 +42,7 @@ def test_what_is_no_file_is_told_by_every_command_that_reads_one(tmp_path):
             ["train", "restore", "--images", good, "--out", weights, "--init", path, "--patch", 16],
         ]
         if path != folder:
-            mine += [["encode", path, out], ["decode", path, out], ["restore", path, out]]
+            mine += [["encode", path, npic], ["decode", path, out], ["restore", path, out]]
         commands += mine
         named += [path] * len(mine)
     for path, outcome in zip(named, run(*commands), strict=True):

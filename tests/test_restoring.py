@@ -102,6 +102,18 @@ def test_a_network_of_other_channels_is_named():
         reconstruct(ConvolutionalNetwork(NetworkConfig()), np.zeros((8, 8, 3), np.uint8))
 
 
+def test_tiles_do_not_show_within_cells(monkeypatch, photograph):
+    network = restless(NetworkConfig("unet", image_channels=3, width=8, depth=1))
+    for sampling in ("4:2:0", "4:1:1"):
+        image, known = cells.decode(odd_jpeg.coded(photograph, sampling, quality=60))
+        for coding in (known, known._replace(grid=(4, 4))):
+            whole = reconstruct(network, image, coding).astype(int)
+            with monkeypatch.context() as patch:
+                patch.setattr(restoring, "TILE", 64)
+                tiled = reconstruct(network, image, coding)
+            assert np.abs(tiled - whole).max() <= 1 and np.mean(tiled != whole) < 1e-3
+
+
 @pytest.mark.parametrize("ending", [".png", ".webp"])
 def test_a_restored_file_is_better_than_the_jpeg(tmp_path, colour, ending):
     for original in (colour, jpeg.full_range_grey(colour)):
