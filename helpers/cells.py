@@ -17,8 +17,9 @@ FROM_RGB = np.array(  # Y, Cb and Cr of a change of R, G and B (ITU-R BT.601, fu
     [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]], np.float32
 )
 TO_RGB = np.linalg.inv(FROM_RGB)
-COSINES = np.cos(np.pi / 8 * (np.arange(8) + 0.5) * np.arange(8)[:, None]).astype(np.float32) / 2  # DCT-II
-COSINES[0] /= np.float32(np.sqrt(2))
+COSINES = np.cos(np.pi / 8 * (np.arange(8) + 0.5) * np.arange(8)[:, None]) / 2  # the orthonormal DCT-II
+COSINES[0] /= np.sqrt(2)
+COSINES = COSINES.astype(np.float32)  # row k holds the k-th cosine
 # The share of a coefficient's change that is kept: tanh((step - 1) / (SMOOTH + BUSY * n)), n of the 64
 # coefficients of its block not being zero. Its form is that of regressions of the true error on the change,
 # by step and by n, over validation photographs at qualities 10 to 97; its numbers are those of the largest
@@ -159,7 +160,7 @@ def within_cells(change: np.ndarray, image: np.ndarray, coding: Coding) -> np.nd
     height, width = change.shape[:2]
     rows, columns = coding.unit
     ends = ((0, -height % (8 * rows)), (0, -width % (8 * columns)), (0, 0))
-    planes, coded = (_planes(np.pad(_deep(part), ends, mode="edge"), coding) for part in (change, image))
+    planes, coded = (np.pad(_planes(picture, coding), ends, mode="edge") for picture in (change, image))
     for number, (own_rows, own_columns) in enumerate(coding.sampling):
         plane, whole = planes[..., number], planes.shape[1::-1]  # (width, height), as Pillow has it
         if (own_rows, own_columns) == coding.unit:
@@ -177,12 +178,10 @@ def within_cells(change: np.ndarray, image: np.ndarray, coding: Coding) -> np.nd
     return planes[..., 0] if change.ndim == 2 else planes if coding.is_rgb else planes @ TO_RGB.T
 
 
-def _deep(picture: np.ndarray) -> np.ndarray:
-    return (picture[..., None] if picture.ndim == 2 else picture).astype(np.float32)
-
-
 def _planes(picture: np.ndarray, coding: Coding) -> np.ndarray:
-    return picture @ FROM_RGB.T if picture.shape[2] == 3 and not coding.is_rgb else picture
+    """The planes that the file codes, float32 (H, W, planes), of a picture (H, W) or (H, W, 3)."""
+    picture = (picture[..., None] if picture.ndim == 2 else picture).astype(np.float32)
+    return picture if picture.shape[2] == 1 or coding.is_rgb else picture @ FROM_RGB.T
 
 
 def coefficients(plane: np.ndarray) -> np.ndarray:

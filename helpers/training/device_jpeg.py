@@ -1,15 +1,11 @@
 """JPEG computed where the tensors are, for training on a GPU; results are always measured on real files."""
 
-import math
 from functools import cache
 
 import numpy as np
 import torch
 
-from helpers import jpeg
-
-# JFIF's colour transform, full range; rows Y, Cb, Cr
-TO_YCC = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+from helpers.cells import COSINES, FROM_RGB, standard_steps
 
 
 def jpeg_on_device(images: torch.Tensor, qualities: torch.Tensor) -> torch.Tensor:
@@ -23,7 +19,7 @@ def jpeg_on_device(images: torch.Tensor, qualities: torch.Tensor) -> torch.Tenso
     tables = tables_by_quality().to(images.device)[qualities]  # (N, 2, 8, 8)
     if images.shape[1] == 1:
         return _code(images, tables[:, :1])
-    ycc = torch.einsum("kc,nchw->nkhw", torch.tensor(TO_YCC, device=images.device), images)
+    ycc = torch.einsum("kc,nchw->nkhw", torch.from_numpy(FROM_RGB).to(images.device), images)
     luma, chroma = ycc[:, :1].round(), (ycc[:, 1:] + 128).round()
     luma = _code(luma, tables[:, :1])
     cb, cr = (_double(_code(_halve(chroma), tables[:, 1:])) - 128).split(1, dim=1)
@@ -35,29 +31,19 @@ def jpeg_on_device(images: torch.Tensor, qualities: torch.Tensor) -> torch.Tenso
 
 @cache
 def tables_by_quality() -> torch.Tensor:
-    """Step sizes (101, 2, 8, 8) of luma and chroma by quality, read from files that Pillow wrote."""
-    tables, black = np.ones((101, 2, 8, 8), np.float32), np.zeros((8, 8, 3), np.uint8)
-    for quality in range(1, 101):
-        tables[quality] = jpeg.quantization_tables(jpeg.encode(black, quality))
-    return torch.from_numpy(tables)
+    """Step sizes (101, 2, 8, 8) of luma and chroma by quality, those of Pillow's files."""
+    unused = [np.ones((2, 8, 8), np.float32)]  # there is no quality 0
+    return torch.from_numpy(np.stack(unused + [np.stack(standard_steps(q)) for q in range(1, 101)]))
 
 
 def _code(planes: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
     """Planes (N, C, H, W) after transform, quantisation by (N, 1, 8, 8) and the way back; integer values."""
-    basis = _cosines(planes.device)
+    basis = torch.from_numpy(COSINES).to(planes.device)
     blocks = (planes - 128).unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
     steps = tables[:, :, None, None]
     coefficients = ((basis @ blocks @ basis.T) / steps).round() * steps
     blocks = (basis.T @ coefficients @ basis).transpose(3, 4)
     return (blocks.flatten(4, 5).flatten(2, 3) + 128).round().clamp(0, 255)
-
-
-def _cosines(device: torch.device) -> torch.Tensor:
-    """The orthonormal DCT-II matrix (8, 8): row k holds the k-th cosine."""
-    positions = torch.arange(8, device=device, dtype=torch.float64)
-    matrix = torch.cos(math.pi / 8 * (positions + 0.5) * positions[:, None]) / 2
-    matrix[0] /= math.sqrt(2)
-    return matrix.float()
 
 
 def _halve(chroma: torch.Tensor) -> torch.Tensor:
