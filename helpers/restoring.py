@@ -53,7 +53,8 @@ def restore_file(source: Path, target: Path, strength: float = 1.0) -> str:
     else:
         write_picture(target, turned(output, orientation), metadata, quality)
     size = f"{image.shape[1]}x{image.shape[0]}"
-    moved = f" (pixels moved by {change**0.5:.2f} levels, root mean square)" if change else ""
+    is_moved = change and quality != 0  # a copy of the source holds no change
+    moved = f" (pixels moved by {change**0.5:.2f} levels, root mean square)" if is_moved else ""
     written = f"{target.stat().st_size:,} bytes"
     return f"{printable(target.name)}: was {coding}, {size}; {what}{moved}, {written}"
 
